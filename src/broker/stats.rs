@@ -1,0 +1,34 @@
+//! Counters and gauges; every one is written by a single thread and read by anybody.
+
+/// A point-in-time copy of everything that is counted, summed over shards.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// Orders accepted.
+    pub orders: u64,
+    /// Publishes refused.
+    pub refused: u64,
+    /// Commands accepted.
+    pub accepted: u64,
+    /// Deliveries, repeated ones included.
+    pub delivered: u64,
+    /// Deliveries that were repeats.
+    pub redelivered: u64,
+    /// Results that were for an unknown, ended or foreign command.
+    pub stale_results: u64,
+    /// Commands that ended, and waiting ones now: by `Status as usize - 1` (ended: since start).
+    pub by_status: [u64; 8],
+    /// What the sweep found and should not have.
+    pub swept: u64,
+    /// Plugin sessions now.
+    pub sessions: u64,
+    /// Group commits.
+    pub commits: u64,
+    /// Nanoseconds spent in commits.
+    pub commit_ns: u64,
+    /// Bytes written to the journal.
+    pub journal_bytes: u64,
+    /// Checkpoints.
+    pub checkpoints: u64,
+    /// Inputs waiting for shards now.
+    pub queued_inputs: u64,
+}

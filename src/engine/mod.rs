@@ -1,0 +1,6 @@
+//! The pure heart: queues, the life of a command, timers. No socket, thread, disk, clock or random source.
+
+mod io;
+
+pub use crate::ids::Seq;
+pub use io::*;

@@ -1,0 +1,52 @@
+//! fluxrelay: a durable message broker core that gets paid-for commands run on the right game server.
+//!
+//! # The map
+//!
+//! ```text
+//! ids, time, limits  <-  protocol  <-  engine  <-  storage  <-  broker  <-  {transport, http}  <-  cli, main
+//!                        client stands on protocol alone (and ids, time, limits); cli drives it
+//! config, credentials: leaves for the I/O layers
+//! ```
+//!
+//! | folder | kind | owns |
+//! |---|---|---|
+//! | `ids`, `time`, `limits` | pure | newtypes, points in time, every fixed bound |
+//! | `protocol/` | pure | the bytes of `protocol.md`: frames in, frames out |
+//! | `engine/` | pure | `Shard`: queues, life of a command, timers, desk (orders and idempotency), outbox |
+//! | `storage/` | I/O | journal and store at rest, both redb; registry tables; recovery |
+//! | `broker/` | I/O | threads, routing, group commit, registry, the clock, shutdown; `Handle` is its only door |
+//! | `transport/` | I/O | WebSocket connections: login, heartbeats, frames to `Handle` and back |
+//! | `http/` | I/O | REST, OpenAPI, events, metrics |
+//! | `client/` | library | plugin and publisher clients, the plugin's ledger |
+//! | `cli/` | I/O | subcommands of the binary |
+//!
+//! # The path of a command
+//!
+//! A publish goes to the **desk** of its store's shard (idempotency, order and command ids). The desk writes one
+//! `Change::Order` with all commands, which makes the order atomic over servers; once that frame is durable it
+//! answers the publisher and hands the commands over to the shards of their servers. Those push them to connected
+//! plugins; results become changes; confirmations wait in the outbox until the frame with them is durable.
+//!
+//! # What must stay true
+//!
+//! * State is a fold of changes: a step decides on a change, applies it, and recovery applies the same changes
+//!   through the same code.
+//! * Nothing that promises leaves a shard before the frame that it rests on is durable (`engine/outbox.rs`).
+//! * A shard is stepped by one thread; shards share no lock and no counter on a command's path.
+//! * Rows at rest carry the command's revision; a change at or below it is a no-op, so checkpoints need no pause.
+//! * Wire, memory and disk are three formats: rkyv only in `storage/record*`, wire bytes only in `protocol/`.
+//! * `engine` and `protocol` read no clock; only `broker/clock.rs` does.
+
+pub mod broker;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod credentials;
+pub mod engine;
+pub mod http;
+pub mod ids;
+pub mod limits;
+pub mod protocol;
+pub mod storage;
+pub mod time;
+pub mod transport;

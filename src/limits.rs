@@ -1,0 +1,61 @@
+//! Every fixed bound, with its unit and its reason, and the relations between them.
+//!
+//! What an operator may change is a setting (`config.rs`); what stands here is part of the contract.
+
+/// Shards in one process; also the stride of [`crate::ids::Seq`], so it is part of the disk format.
+pub const SHARDS_MAX: u16 = 64;
+
+/// Bytes of one frame before login: a hello with a token and nothing that a stranger could inflate.
+pub const FRAME_BYTES_MAX_BEFORE_LOGIN: usize = 4 * 1024;
+/// Bytes of one frame after login.
+pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of one command's text.
+pub const COMMAND_BYTES_MAX: usize = 4 * 1024;
+/// Commands in one order, after `"*"` is expanded.
+pub const ORDER_COMMANDS_MAX: usize = 10_000;
+/// Bytes of an idempotency key.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// Bytes of an order's reference.
+pub const REFERENCE_BYTES_MAX: usize = 255;
+/// Bytes of a player's name (Bedrock names behind a proxy prefix are longer than Java's 16).
+pub const PLAYER_NAME_BYTES_MAX: usize = 64;
+/// Bytes of a command's stage label.
+pub const STAGE_BYTES_MAX: usize = 64;
+/// Bytes of a command's metadata (JSON text).
+pub const METADATA_BYTES_MAX: usize = 2 * 1024;
+/// Bytes of an error text kept from a result; a longer one is cut at a character border.
+pub const ERROR_BYTES_MAX: usize = 1024;
+/// Bytes of an output text kept from a result; a longer one is cut at a character border.
+pub const OUTPUT_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of a server's or store's name.
+pub const NAME_BYTES_MAX: usize = 100;
+/// Bytes of a server's address.
+pub const ADDRESS_BYTES_MAX: usize = 255;
+
+/// Furthest `not_before`, `delay_seconds` or `expires_at` ahead of now, in milliseconds: one year, the wheel's span.
+pub const AHEAD_MS_MAX: u64 = 366 * 24 * 3600 * 1000;
+
+/// Commands delivered and unanswered on one connection, at most.
+pub const WINDOW_MAX: u32 = 4096;
+/// Commands in one deliver frame, one poll answer or one turn of a server in the dispatch ring.
+pub const DELIVER_COMMANDS_MAX: usize = 256;
+/// Bytes of command texts in one deliver frame or poll answer; one command always fits.
+pub const DELIVER_BYTES_MAX: usize = 128 * 1024;
+/// Results in one batch.
+pub const RESULTS_MAX: usize = 1024;
+/// Ids in one list of a hello; a plugin that holds more lists the oldest.
+pub const HELLO_IDS_MAX: usize = 8 * 1024;
+/// Players in one full set.
+pub const PLAYERS_MAX: usize = 10_000;
+/// History entries kept of one command: the first, and the latest of the rest.
+pub const HISTORY_MAX: usize = 64;
+/// Commands in one page of a listing.
+pub const PAGE_MAX: usize = 1000;
+/// Bytes of a REST body.
+pub const BODY_BYTES_MAX: usize = FRAME_BYTES_MAX;
+
+const _: () = assert!(DELIVER_BYTES_MAX >= COMMAND_BYTES_MAX);
+const _: () = assert!(DELIVER_BYTES_MAX + DELIVER_COMMANDS_MAX * 512 < FRAME_BYTES_MAX);
+const _: () = assert!(WINDOW_MAX as usize >= DELIVER_COMMANDS_MAX);
+const _: () = assert!(WINDOW_MAX as usize <= HELLO_IDS_MAX);

@@ -1,0 +1,3 @@
+//! Arguments, start, stop, exit code; no logic.
+
+fn main() {}
