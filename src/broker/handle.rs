@@ -11,7 +11,7 @@ use crate::engine::{
     Seq, ServerState, Status,
 };
 use crate::ids::{CommandId, ConnId, OrderId, ServerId, StoreId};
-use crate::time::UnixMs;
+use crate::time::{Millis, UnixMs};
 
 /// What can be wrong with a request to the broker. Nothing changed, except for `Unknown`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +57,18 @@ pub enum Target {
     All,
 }
 
+/// One command as a publisher gives it.
+#[derive(Debug, Clone)]
+pub struct RequestedCommand {
+    /// Which servers run it.
+    pub target: Target,
+    /// Not before this span after acceptance. It stays a span until the order is accepted, so that a repeated
+    /// request has the same digest; the later of it and `command.not_before` counts.
+    pub delay: Option<Millis>,
+    /// `server` is a placeholder (`ServerId(0)`) until the target is resolved.
+    pub command: NewCommand,
+}
+
 /// An order as a publisher gives it: checked for shape, not yet for servers.
 #[derive(Debug, Clone)]
 pub struct OrderRequest {
@@ -68,8 +80,8 @@ pub struct OrderRequest {
     pub player: Option<Player>,
     /// See [`crate::engine::NewOrder`].
     pub ordered: bool,
-    /// `server` of each `NewCommand` is a placeholder (`ServerId(0)`) until the target is resolved.
-    pub commands: Vec<(Target, NewCommand)>,
+    /// 1 to `ORDER_COMMANDS_MAX`.
+    pub commands: Vec<RequestedCommand>,
 }
 
 /// The answer to a publish.

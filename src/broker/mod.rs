@@ -8,8 +8,8 @@ mod stats;
 
 pub use events::{EventId, EventStream, Followed};
 pub use handle::{
-    BrokerError, CommandPage, Handle, OrderRequest, PluginLink, Published, PublisherLink, ResendFilter,
-    Target,
+    BrokerError, CommandPage, Handle, OrderRequest, PluginLink, Published, PublisherLink, RequestedCommand,
+    ResendFilter, Target,
 };
 pub use mailbox::{Mailbox, ToPeer};
 pub use registry::{AuthError, Principal, Registry, RegistryError, Scope, Server, Store};
