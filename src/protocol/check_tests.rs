@@ -1,0 +1,88 @@
+//! Tests of `check`: every edge of every range.
+
+use super::*;
+
+const NOW: UnixMs = UnixMs(1_800_000_000_000);
+
+fn said<T: fmt::Debug>(result: Result<T, Invalid>) -> String {
+    let invalid = result.unwrap_err();
+    format!("{}: {invalid}", invalid.code)
+}
+
+#[test]
+fn command_texts() {
+    assert_eq!(command_text("say hello"), Ok(()));
+    assert_eq!(command_text(&"x".repeat(4096)), Ok(()));
+    assert_eq!(said(command_text("")), "invalid_command: command: has 0 bytes, must have 1 to 4096");
+    assert_eq!(
+        said(command_text(&"x".repeat(4097))),
+        "invalid_command: command: has 4097 bytes, must have 1 to 4096"
+    );
+    for (text, name) in [("a\rb", "CR"), ("a\nb", "LF"), ("a\0b", "NUL")] {
+        let expected = format!("invalid_command: command: holds {name} at byte 1, which is not allowed");
+        assert_eq!(said(command_text(text)), expected);
+    }
+    assert_eq!(said(command_text("  ")), "invalid_command: command: is blank");
+}
+
+#[test]
+fn labels() {
+    assert_eq!(idempotency_key(&"k".repeat(255)), Ok(()));
+    assert!(idempotency_key(&"k".repeat(256)).is_err());
+    assert!(reference("").is_err());
+    assert!(player_name(&"p".repeat(65)).is_err());
+    assert_eq!(
+        said(stage("a\tb")),
+        "invalid_field: stage: holds a control character at byte 1, which is not allowed"
+    );
+    assert!(metadata(&"m".repeat(2049)).is_err());
+}
+
+#[test]
+fn times() {
+    let later = |ms| UnixMs(NOW.0 + ms);
+    assert_eq!(due(NOW, None, None), Ok(None));
+    assert_eq!(due(NOW, Some(0), Some(UnixMs(5))), Ok(None), "what is over already does not wait");
+    assert_eq!(due(NOW, Some(500), Some(later(400))), Ok(Some(later(500))), "the later of the two");
+    assert_eq!(due(NOW, Some(AHEAD_MS_MAX), None), Ok(Some(later(AHEAD_MS_MAX))));
+    assert!(said(due(NOW, Some(u64::MAX), None)).starts_with("invalid_field: delay: is more than"));
+    assert!(said(due(NOW, None, Some(UnixMs(u64::MAX)))).starts_with("invalid_field: not_before: is more"));
+    assert_eq!(expiry(NOW, None, None), Ok(None));
+    assert_eq!(expiry(NOW, None, Some(later(1))), Ok(Some(later(1))));
+    assert_eq!(said(expiry(NOW, None, Some(NOW))), "invalid_field: expires_at: is in the past");
+    assert!(expiry(NOW, Some(later(10)), Some(later(10))).is_err());
+    assert!(expiry(NOW, None, Some(later(AHEAD_MS_MAX + 1))).is_err());
+}
+
+#[test]
+fn whole_publishes() {
+    let good = PublishCommand { server: 1, text: "say hi", ..Default::default() };
+    let check = |order, commands: &[PublishCommand<'_>]| {
+        publish(NOW, &Publish { request: 1, order, commands: commands.into() })
+    };
+    assert_eq!(check(OrderHead::default(), &[good]), Ok(()));
+    assert_eq!(
+        said(check(OrderHead::default(), &[])),
+        "invalid_field: commands: has 0 entries, must have 1 to 10000"
+    );
+    assert!(said(check(OrderHead::default(), &[good; 10_001])).starts_with("too_many_commands"));
+    let bad = PublishCommand { text: "", ..good };
+    assert!(said(check(OrderHead::default(), &[good, bad])).contains("commands[1].command: has 0 bytes"));
+    let online = PublishCommand { require_online: true, ..good };
+    assert!(said(check(OrderHead::default(), &[online])).contains("require_online: needs a player"));
+    let player = Some(PlayerRef { name: "Steve", uuid: None });
+    assert_eq!(
+        check(OrderHead { player, ..Default::default() }, &[online]),
+        Ok(()),
+        "the order's player counts"
+    );
+    let key = Some("");
+    assert!(said(check(OrderHead { key, ..Default::default() }, &[good])).contains("idempotency_key"));
+}
+
+#[test]
+fn cuts_fall_between_characters() {
+    assert_eq!(cut("abc", 5), "abc");
+    assert_eq!(cut("a\u{e9}b", 2), "a");
+    assert_eq!(cut("\u{e9}", 0), "");
+}
