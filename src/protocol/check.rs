@@ -174,46 +174,29 @@ pub fn metadata(json: &str) -> Result<(), Invalid> {
     length("metadata", json, 1, METADATA_BYTES_MAX)
 }
 
-/// The instant before which a command must not run: the later of `not_before` and `now + delay_ms`.
+/// When a command may run, as spans and instants in milliseconds. A time that has passed is fine (a late `not_before`
+/// does not wait, a late `expires_at` expires at once): a publish that is repeated later must stay valid.
 ///
 /// # Errors
-/// `invalid_field` for what is more than `AHEAD_MS_MAX` ahead.
-pub fn due(
+/// `invalid_field` for what is more than `AHEAD_MS_MAX` ahead, and for `expires_at` not after `not_before`.
+pub fn times(
     now: UnixMs,
     delay_ms: Option<u64>,
     not_before: Option<UnixMs>,
-) -> Result<Option<UnixMs>, Invalid> {
-    let after_delay =
-        delay_ms.map(|delay| ahead("delay", now, UnixMs(now.0.saturating_add(delay)))).transpose()?;
-    let not_before = not_before.map(|at| ahead("not_before", now, at)).transpose()?;
-    Ok(after_delay.max(not_before).filter(|at| *at > now))
-}
-
-/// The instant after which a command must not run any more.
-///
-/// # Errors
-/// `invalid_field` when it has passed, is more than `AHEAD_MS_MAX` ahead, or is not after `due`.
-pub fn expiry(
-    now: UnixMs,
-    due: Option<UnixMs>,
     expires_at: Option<UnixMs>,
-) -> Result<Option<UnixMs>, Invalid> {
-    let Some(at) = expires_at else { return Ok(None) };
-    let refuse = |why| Err(invalid("expires_at", Why::Because(why)));
-    if at <= now {
-        return refuse("is in the past");
+) -> Result<(), Invalid> {
+    let starts = delay_ms.map(|delay| UnixMs(now.0.saturating_add(delay)));
+    for (field, at) in [("delay", starts), ("not_before", not_before), ("expires_at", expires_at)] {
+        if at.is_some_and(|at| (at - now).0 > AHEAD_MS_MAX) {
+            return Err(invalid(field, Why::TooFarAhead { max: AHEAD_MS_MAX }));
+        }
     }
-    if due.is_some_and(|due| at <= due) {
-        return refuse("is not after the time at which the command is due");
+    match (not_before, expires_at) {
+        (Some(from), Some(to)) if to <= from => {
+            Err(invalid("expires_at", Why::Because("is not after not_before")))
+        }
+        _ => Ok(()),
     }
-    ahead("expires_at", now, at).map(Some)
-}
-
-fn ahead(field: &'static str, now: UnixMs, at: UnixMs) -> Result<UnixMs, Invalid> {
-    if (at - now).0 > AHEAD_MS_MAX {
-        return Err(invalid(field, Why::TooFarAhead { max: AHEAD_MS_MAX }));
-    }
-    Ok(at)
 }
 
 /// The number of commands in one order: 1 to `ORDER_COMMANDS_MAX`.
@@ -240,16 +223,7 @@ pub fn order(order: &OrderHead<'_>) -> Result<(), Invalid> {
     order.player.map_or(Ok(()), |player| player_name(player.name))
 }
 
-/// When a command may run, once it was checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Times {
-    /// Not before; `None` = at once.
-    pub not_before: Option<UnixMs>,
-    /// Not after.
-    pub expires_at: Option<UnixMs>,
-}
-
-/// One command of an order whose player is `of_order`; gives its checked times.
+/// One command of an order whose player is `of_order`.
 ///
 /// # Errors
 /// The first field that is not as it must be.
@@ -257,7 +231,7 @@ pub fn command(
     now: UnixMs,
     of_order: Option<PlayerRef<'_>>,
     command: &PublishCommand<'_>,
-) -> Result<Times, Invalid> {
+) -> Result<(), Invalid> {
     command_text(command.text)?;
     command.player.map_or(Ok(()), |player| player_name(player.name))?;
     if command.require_online && command.player.or(of_order).is_none() {
@@ -265,9 +239,7 @@ pub fn command(
     }
     command.stage.map_or(Ok(()), stage)?;
     command.metadata.map_or(Ok(()), metadata)?;
-    let not_before = due(now, command.delay_ms, command.not_before.map(UnixMs))?;
-    let expires_at = expiry(now, not_before, command.expires_at.map(UnixMs))?;
-    Ok(Times { not_before, expires_at })
+    times(now, command.delay_ms, command.not_before.map(UnixMs), command.expires_at.map(UnixMs))
 }
 
 /// A whole publish, so that only servers are left to look up.

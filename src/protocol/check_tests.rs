@@ -39,19 +39,24 @@ fn labels() {
 }
 
 #[test]
-fn times() {
-    let later = |ms| UnixMs(NOW.0 + ms);
-    assert_eq!(due(NOW, None, None), Ok(None));
-    assert_eq!(due(NOW, Some(0), Some(UnixMs(5))), Ok(None), "what is over already does not wait");
-    assert_eq!(due(NOW, Some(500), Some(later(400))), Ok(Some(later(500))), "the later of the two");
-    assert_eq!(due(NOW, Some(AHEAD_MS_MAX), None), Ok(Some(later(AHEAD_MS_MAX))));
-    assert!(said(due(NOW, Some(u64::MAX), None)).starts_with("invalid_field: delay: is more than"));
-    assert!(said(due(NOW, None, Some(UnixMs(u64::MAX)))).starts_with("invalid_field: not_before: is more"));
-    assert_eq!(expiry(NOW, None, None), Ok(None));
-    assert_eq!(expiry(NOW, None, Some(later(1))), Ok(Some(later(1))));
-    assert_eq!(said(expiry(NOW, None, Some(NOW))), "invalid_field: expires_at: is in the past");
-    assert!(expiry(NOW, Some(later(10)), Some(later(10))).is_err());
-    assert!(expiry(NOW, None, Some(later(AHEAD_MS_MAX + 1))).is_err());
+fn spans_and_instants() {
+    let later = |ms| Some(UnixMs(NOW.0 + ms));
+    let check = |delay, not_before, expires_at| times(NOW, delay, not_before, expires_at);
+    assert_eq!(check(None, None, None), Ok(()));
+    assert_eq!(check(Some(AHEAD_MS_MAX), later(AHEAD_MS_MAX - 1), later(AHEAD_MS_MAX)), Ok(()));
+    assert_eq!(
+        check(Some(10), Some(UnixMs(0)), Some(UnixMs(5))),
+        Ok(()),
+        "a repeat comes when all has passed"
+    );
+    assert!(said(check(Some(u64::MAX), None, None)).starts_with("invalid_field: delay: is more than"));
+    assert!(
+        said(check(None, Some(UnixMs(u64::MAX)), None)).starts_with("invalid_field: not_before: is more")
+    );
+    assert!(
+        said(check(None, None, later(AHEAD_MS_MAX + 1))).starts_with("invalid_field: expires_at: is more")
+    );
+    assert_eq!(said(check(None, later(10), later(10))), "invalid_field: expires_at: is not after not_before");
 }
 
 #[test]
