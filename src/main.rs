@@ -1,3 +1,7 @@
 //! Arguments, start, stop, exit code; no logic.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fluxrelay::cli::run()
+}

@@ -1,1 +1,54 @@
-//! (see the map in lib.rs)
+//! Subcommands of the binary: reads arguments, runs one of them, turns its error into a sentence and an exit code.
+//!
+//! `serve` and `demo` compose the library; `plugin` and `bench` stand on `client`; the rest talk REST.
+
+mod args;
+mod bench;
+mod clock;
+mod command;
+mod demo;
+mod events;
+mod exit;
+mod output;
+mod plugin;
+mod publish;
+mod rest;
+mod serve;
+mod server;
+mod sse;
+mod values;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+pub use exit::{CliError, Exit};
+use output::{DIM, ERROR, styled};
+
+/// Runs the subcommand that the process's arguments name.
+pub fn run() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Server(command) => server::run(command).map(|()| ExitCode::SUCCESS),
+        Command::Publish(args) => publish::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Command(command) => command::run(command).map(|()| ExitCode::SUCCESS),
+        Command::Events(args) => events::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Plugin(args) => plugin::run(&args),
+    };
+    result.unwrap_or_else(|error| report(&error))
+}
+
+/// Says what went wrong, once, on stderr.
+fn report(error: &CliError) -> ExitCode {
+    if error.broken_pipe {
+        return ExitCode::SUCCESS;
+    }
+    anstream::eprintln!("{} {}", styled(ERROR, "error:"), output::printable(&error.message));
+    if let Some(hint) = &error.hint {
+        anstream::eprintln!("{} {}", styled(DIM, " hint:"), output::printable(hint));
+    }
+    ExitCode::from(error.exit as u8)
+}

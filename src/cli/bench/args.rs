@@ -1,0 +1,119 @@
+//! Flags of `fluxrelay bench`, with their ranges and defaults. No behaviour.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use crate::cli::values;
+
+/// What to measure.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+pub(in crate::cli) struct BenchArgs {
+    #[command(subcommand)]
+    pub(in crate::cli) mode: Option<BenchMode>,
+    /// All modes at a tiny size, in seconds: shows that they work, measures nothing
+    #[arg(long)]
+    pub(in crate::cli) tiny: bool,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum BenchMode {
+    /// Closed loop: completed commands per second
+    Throughput(ThroughputArgs),
+    /// Open loop: publish-ack and publish-to-receipt times, from the intended send time
+    Latency(LatencyArgs),
+    /// Commands for offline servers: accepted per second, memory each, kill -9, time until ready, drained
+    Backlog(BacklogArgs),
+}
+
+/// Which broker is measured.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct BenchTarget {
+    /// A running broker, instead of one that the bench starts
+    #[arg(long, value_name = "URL", requires = "key")]
+    pub(in crate::cli) url: Option<String>,
+    /// Its admin key
+    #[arg(long, env = "FLUXRELAY_KEY", hide_env_values = true, requires = "url", value_name = "KEY")]
+    pub(in crate::cli) key: Option<String>,
+    /// Directory for the temporary data directory, to choose the disk
+    #[arg(long, value_name = "DIR", conflicts_with = "url")]
+    pub(in crate::cli) data_in: Option<PathBuf>,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ThroughputArgs {
+    /// Connected servers
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub(in crate::cli) servers: u32,
+    /// Publisher connections
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(in crate::cli) connections: u32,
+    /// Orders in flight on each: published and not yet both acknowledged and completed
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(in crate::cli) in_flight: u32,
+    /// Bytes of each command
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(16..=4096))]
+    pub(in crate::cli) bytes: u32,
+    /// How long to measure, after a warm-up of a quarter of it
+    #[arg(long, default_value = "20s", value_name = "SPAN", value_parser = values::span)]
+    pub(in crate::cli) duration: Duration,
+    #[command(flatten)]
+    pub(in crate::cli) target: BenchTarget,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct LatencyArgs {
+    /// Connected servers
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub(in crate::cli) servers: u32,
+    /// Publisher connections
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(in crate::cli) connections: u32,
+    /// Orders per second over all connections
+    #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(in crate::cli) rate: u32,
+    /// Bytes of each command
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(16..=4096))]
+    pub(in crate::cli) bytes: u32,
+    /// How long to measure, after a warm-up of a quarter of it
+    #[arg(long, default_value = "20s", value_name = "SPAN", value_parser = values::span)]
+    pub(in crate::cli) duration: Duration,
+    #[command(flatten)]
+    pub(in crate::cli) target: BenchTarget,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct BacklogArgs {
+    /// Commands to queue
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub(in crate::cli) commands: u64,
+    /// Offline servers that they are for
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub(in crate::cli) servers: u32,
+    /// Publisher connections
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(in crate::cli) connections: u32,
+    /// Orders in flight on each
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(in crate::cli) in_flight: u32,
+    /// Bytes of each command
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(16..=4096))]
+    pub(in crate::cli) bytes: u32,
+    /// Servers that connect at once when it is drained
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub(in crate::cli) drain_connections: u32,
+    /// Directory for the temporary data directory, to choose the disk
+    #[arg(long, value_name = "DIR")]
+    pub(in crate::cli) data_in: Option<PathBuf>,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
