@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::args::{CommandCommand, Remote, Resendable};
 use super::exit::CliError;
 use super::output::{self, BOLD, Cell, DIM, printable, status_style, styled};
-use super::rest::{Rest, escape, items};
+use super::rest::{Rest, escape};
 use super::server::text;
 
 /// Runs one of the subcommands.
@@ -82,11 +82,12 @@ const FACTS: &[(&str, &str)] = &[
     ("not before", "not_before"),
     ("expires", "expires_at"),
     ("on doubt", "on_doubt"),
+    ("waits for", "after"),
     ("stage", "stage"),
     ("metadata", "metadata"),
     ("error", "error"),
     ("output", "output"),
-    ("created", "created_at"),
+    ("accepted", "accepted_at"),
 ];
 
 fn text_of(value: Option<&Value>) -> &str {
@@ -96,19 +97,7 @@ fn text_of(value: Option<&Value>) -> &str {
 fn list(rest: &Rest, server: &str, query: &str, all: bool, as_json: bool) -> Result<(), CliError> {
     let path = format!("/v1/servers/{}/commands{query}", escape(server));
     let progress = output::spinner("reading pages", !all || as_json);
-    let mut commands = Vec::new();
-    let mut cursor: Option<String> = None;
-    loop {
-        let page = match &cursor {
-            Some(cursor) => rest.get(&format!("{path}&cursor={}", escape(cursor)))?,
-            None => rest.get(&path)?,
-        };
-        cursor = page["next_cursor"].as_str().map(ToOwned::to_owned);
-        commands.extend(items(page, "commands"));
-        if !all || cursor.is_none() {
-            break;
-        }
-    }
+    let (commands, more) = rest.pages(&path, "commands", all)?;
     progress.finish_and_clear();
     if as_json {
         return Ok(output::json(&Value::Array(commands))?);
@@ -127,7 +116,7 @@ fn list(rest: &Rest, server: &str, query: &str, all: bool, as_json: bool) -> Res
         })
         .collect();
     output::table(&["ID", "STATUS", "ATTEMPTS", "PLAYER", "COMMAND"], &rows)?;
-    if cursor.is_some() {
+    if more {
         output::line(styled(DIM, "There are more: --all, or a larger --limit."))?;
     }
     Ok(())

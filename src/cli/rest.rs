@@ -136,7 +136,23 @@ impl Rest {
 
     /// All servers of the store.
     pub(super) fn servers(&self) -> Result<Vec<Value>, CliError> {
-        Ok(items(self.get("/v1/servers")?, "servers"))
+        let (servers, _) = self.pages("/v1/servers?limit=1000", "servers", true)?;
+        Ok(servers)
+    }
+
+    /// The first page of a listing, or all; and whether there are more. `path` has a query already.
+    pub(super) fn pages(&self, path: &str, field: &str, all: bool) -> Result<(Vec<Value>, bool), CliError> {
+        let mut found = Vec::new();
+        let mut next = path.to_owned();
+        loop {
+            let page = self.get(&next)?;
+            let cursor = page["next_cursor"].as_str().map(escape);
+            found.extend(items(page, field));
+            match cursor {
+                Some(cursor) if all => next = format!("{path}&cursor={cursor}"),
+                cursor => return Ok((found, cursor.is_some())),
+            }
+        }
     }
 
     fn send(
@@ -228,13 +244,14 @@ fn refusal(status: u16, body: &str, had_key: bool) -> CliError {
         Some(detail) => detail.trim_end_matches('.').to_owned(),
         None => format!("the broker answered with status {status}"),
     };
-    let mut facts = Vec::new();
-    facts.extend(
-        field("field").filter(|field| !message.contains(field)).map(|field| format!("field {field}")),
-    );
-    facts.extend(field("code").map(|code| format!("code {code}")));
-    if !facts.is_empty() {
-        message = format!("{message} ({})", facts.join(", "));
+    if let Some(name) = field("field") {
+        message = format!("{name}: {message}");
+    }
+    if let Some(range) = field("range") {
+        message = format!("{message}; expected {range}");
+    }
+    if let Some(code) = field("code") {
+        message = format!("{message} ({code})");
     }
     let error = CliError::new(Exit::Refused, message);
     match status {
@@ -254,12 +271,12 @@ mod tests {
 
     #[test]
     fn a_problem_becomes_a_sentence_with_its_field() {
-        let body = r#"{"type":"about:blank","title":"Bad","status":422,"detail":"a command holds a line break.",
-                       "code":"command_line_break","field":"commands[1].command"}"#;
+        let body = r#"{"type":"about:blank","title":"Bad","status":422,"detail":"it holds CR, LF or NUL.",
+                       "code":"invalid_field","field":"commands[1].command","range":"1 to 4096 bytes"}"#;
         let error = refusal(422, body, true);
         assert_eq!(
             error.message,
-            "a command holds a line break (field commands[1].command, code command_line_break)"
+            "commands[1].command: it holds CR, LF or NUL; expected 1 to 4096 bytes (invalid_field)"
         );
         assert_eq!(error.exit, Exit::Refused);
     }

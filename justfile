@@ -1,0 +1,27 @@
+# What a change must pass, and the usual shortcuts. `just` lists them.
+
+default:
+    @just --list
+
+# Format, lints, all tests, benches once: what .ci/run does, on what is built already
+check:
+    cargo fmt --check
+    cargo clippy --all-targets -- -D warnings
+    cargo test
+    cargo bench -- --test
+    cargo run --release -- bench --tiny
+
+# Replay one seed of the simulation
+sim SEED:
+    FLUXRELAY_SEED={{SEED}} cargo test --test simulation -- --nocapture
+
+# Kill the broker CYCLES times under load
+kill9 CYCLES="200":
+    FLUXRELAY_KILL9_CYCLES={{CYCLES}} cargo test --release --test kill9 -- --nocapture
+
+# The figures of benches/README.md
+figures:
+    cargo bench
+    cargo run --release -- bench throughput
+    cargo run --release -- bench latency
+    cargo run --release -- bench backlog
