@@ -1,0 +1,110 @@
+//! What the two clients are told when they start, and the checks of it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::backoff::BackoffOptions;
+use super::error::OptionsError;
+use crate::ids::ServerId;
+use crate::limits::WINDOW_MAX;
+
+/// How a plugin client connects and what it keeps.
+#[derive(Clone)]
+pub struct PluginOptions {
+    /// The broker: `ws://host:port` or `http://host:port`; without a path, the plugins' path is added.
+    pub url: String,
+    /// The server's token, `<server id>.<secret>`.
+    pub token: String,
+    /// Commands delivered and not yet reported, at most: 1 to `WINDOW_MAX`. More is faster, less is fairer to memory.
+    pub window: u32,
+    /// Where to write down what runs; `None` keeps it in memory (see [`super::Ledger::in_memory`]).
+    pub ledger: Option<PathBuf>,
+    /// Who is online now, if this plugin reports players; `None` = it does not, and commands that need their player
+    /// online are sent to it all the same.
+    pub players: Option<Vec<Player>>,
+    /// Bounds of the wait between connections.
+    pub backoff: BackoffOptions,
+    /// For connecting and logging in.
+    pub connect_timeout: Duration,
+}
+
+impl PluginOptions {
+    /// Defaults: window 256, no ledger file, players not reported.
+    pub fn new(url: impl Into<String>, token: impl Into<String>) -> PluginOptions {
+        PluginOptions {
+            url: url.into(),
+            token: token.into(),
+            window: 256,
+            ledger: None,
+            players: None,
+            backoff: BackoffOptions::default(),
+            connect_timeout: Duration::from_secs(15),
+        }
+    }
+
+    /// The server that the token belongs to.
+    pub(super) fn server(&self) -> Result<ServerId, OptionsError> {
+        let (server, secret) = self.token.split_once('.').ok_or(OptionsError::Token)?;
+        if secret.is_empty() { Err(OptionsError::Token) } else { server.parse().map_err(|_| OptionsError::Token) }
+    }
+
+    pub(super) fn check(&self) -> Result<(), OptionsError> {
+        self.server()?;
+        if !(1..=WINDOW_MAX).contains(&self.window) {
+            return Err(OptionsError::Range { option: "window", min: 1, max: u64::from(WINDOW_MAX) });
+        }
+        Ok(())
+    }
+}
+
+/// How a publisher client connects.
+#[derive(Clone)]
+pub struct PublisherOptions {
+    /// The broker: `ws://host:port` or `http://host:port`; without a path, the publishers' path is added.
+    pub url: String,
+    /// An API key that may publish.
+    pub key: String,
+    /// Publishes that wait for their answer, at most: 1 to 65536. Further calls wait. The broker reads no more than its
+    /// own bound (1024 unless set otherwise).
+    pub in_flight: u32,
+    /// Bounds of the wait between connections.
+    pub backoff: BackoffOptions,
+    /// For connecting and logging in.
+    pub connect_timeout: Duration,
+}
+
+impl PublisherOptions {
+    /// Defaults: 256 in flight.
+    pub fn new(url: impl Into<String>, key: impl Into<String>) -> PublisherOptions {
+        PublisherOptions {
+            url: url.into(),
+            key: key.into(),
+            in_flight: 256,
+            backoff: BackoffOptions::default(),
+            connect_timeout: Duration::from_secs(15),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), OptionsError> {
+        if !(1..=65_536).contains(&self.in_flight) {
+            return Err(OptionsError::Range { option: "in_flight", min: 1, max: 65_536 });
+        }
+        if self.key.is_empty() { Err(OptionsError::Key) } else { Ok(()) }
+    }
+}
+
+/// A player, as the broker and the game know one. Names compare without regard to ASCII case.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Player {
+    /// 1 to `PLAYER_NAME_BYTES_MAX` bytes.
+    pub name: String,
+    /// The UUID as a number, when known.
+    pub uuid: Option<u128>,
+}
+
+impl Player {
+    /// A player without a known UUID.
+    pub fn named(name: impl Into<String>) -> Player {
+        Player { name: name.into(), uuid: None }
+    }
+}
