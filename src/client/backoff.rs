@@ -40,7 +40,8 @@ impl Backoff {
         let random = getrandom::u64().unwrap_or(u64::MAX / 2);
         let ceiling = self.options.first.saturating_mul(1 << self.failures.min(16)).min(self.options.longest);
         self.failures = self.failures.saturating_add(1);
-        let jitter = Duration::from_nanos((ceiling.as_nanos() as u64 as u128 * u128::from(random) >> 64) as u64);
+        let jitter =
+            Duration::from_nanos((ceiling.as_nanos() as u64 as u128 * u128::from(random) >> 64) as u64);
         match asked {
             // The broker has spread its go-away delays already; a little jitter on top does no harm.
             Some(asked) => asked + jitter.min(self.options.first),
@@ -66,7 +67,9 @@ mod tests {
             assert!(*longest <= ceiling && *longest > ceiling / 2, "{failures}: {longest:?} of {ceiling:?}");
         }
         let mut backoff = Backoff::new(options);
-        (0..100).for_each(|_| drop(backoff.next_wait(None)));
+        for _ in 0..100 {
+            backoff.next_wait(None);
+        }
         backoff.on_success();
         assert!(backoff.next_wait(None) <= options.first);
     }

@@ -43,7 +43,9 @@ pub enum LedgerError {
         file: PathBuf,
     },
     /// Not a ledger at all.
-    #[error("{file} is not a ledger (or its first {HEADER_BYTES} bytes are damaged): choose another file, or move it away")]
+    #[error(
+        "{file} is not a ledger (or its first {HEADER_BYTES} bytes are damaged): choose another file, or move it away"
+    )]
     Foreign {
         /// The file.
         file: PathBuf,
@@ -258,7 +260,11 @@ impl Ledger {
         for report in reports {
             let seq = report.seq;
             if self.entries.get(&seq) != Some(&Entry::Started(report.attempt)) {
-                tracing::debug!(seq = seq.0, attempt = report.attempt, "report of a command that is not running");
+                tracing::debug!(
+                    seq = seq.0,
+                    attempt = report.attempt,
+                    "report of a command that is not running"
+                );
                 continue;
             }
             let report = report.cut();
@@ -285,7 +291,11 @@ impl Ledger {
         let (place, mut bytes) = (disk.place(), Vec::new());
         known.chunks(GROUP_MAX).for_each(|group| record::put_forgotten(group, place, &mut bytes));
         disk.write(&bytes)?;
-        if disk.length > REWRITE_BYTES_MIN && self.entries_bytes * 2 < disk.length { self.rewrite() } else { Ok(()) }
+        if disk.length > REWRITE_BYTES_MIN && self.entries_bytes * 2 < disk.length {
+            self.rewrite()
+        } else {
+            Ok(())
+        }
     }
 
     fn set(&mut self, seq: Seq, entry: Entry) {
@@ -306,7 +316,8 @@ impl Ledger {
         let Some(disk) = &mut self.disk else { return Ok(()) };
         let place = Place { base: 0, synced: 0 };
         let mut bytes = record::encode_header(disk.server).to_vec();
-        let intents: Vec<(Seq, u16)> = self.entries.iter().map(|(seq, entry)| (*seq, entry.attempt())).collect();
+        let intents: Vec<(Seq, u16)> =
+            self.entries.iter().map(|(seq, entry)| (*seq, entry.attempt())).collect();
         intents.chunks(GROUP_MAX).for_each(|group| record::put_intents(group, place, &mut bytes));
         for entry in self.entries.values() {
             if let Entry::Finished(report) = entry {
@@ -324,7 +335,11 @@ impl Disk {
     }
 
     fn check(&self) -> Result<(), LedgerError> {
-        if self.failed { Err(self.error("use", "an earlier write failed: restart the plugin")) } else { Ok(()) }
+        if self.failed {
+            Err(self.error("use", "an earlier write failed: restart the plugin"))
+        } else {
+            Ok(())
+        }
     }
 
     fn error(&self, operation: &'static str, detail: impl ToString) -> LedgerError {

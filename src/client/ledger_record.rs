@@ -32,8 +32,7 @@ const MAGIC: &[u8; 8] = b"FLUXLEDG";
 const VERSION: u32 = 1;
 
 const _: () = assert!(GROUP_MAX * 10 + 16 < BODY_BYTES_MAX);
-const _: () =
-    assert!(crate::limits::ERROR_BYTES_MAX + crate::limits::OUTPUT_BYTES_MAX + 64 < BODY_BYTES_MAX);
+const _: () = assert!(crate::limits::ERROR_BYTES_MAX + crate::limits::OUTPUT_BYTES_MAX + 64 < BODY_BYTES_MAX);
 
 /// What a record says.
 #[derive(Debug, Clone, PartialEq)]
@@ -201,7 +200,9 @@ fn decode_at(bytes: &[u8], offset: usize) -> Option<(Record, u64, usize)> {
     let record = match reader.u8()? {
         1 => {
             let count = reader.u32()?;
-            Record::Intents((0..count).map(|_| Some((Seq(reader.u64()?), reader.u16()?))).collect::<Option<_>>()?)
+            Record::Intents(
+                (0..count).map(|_| Some((Seq(reader.u64()?), reader.u16()?))).collect::<Option<_>>()?,
+            )
         }
         2 => Record::Outcome(Report {
             seq: Seq(reader.u64()?),

@@ -64,7 +64,9 @@ fn an_attempt_is_new_once() {
 fn a_report_of_what_does_not_run_is_dropped() {
     let mut ledger = Ledger::in_memory();
     ledger.begin(&[(Seq(5), 2)]).unwrap();
-    assert!(finish(&mut ledger, vec![report(5, Outcome::Completed), report(6, Outcome::Completed)]).is_empty());
+    assert!(
+        finish(&mut ledger, vec![report(5, Outcome::Completed), report(6, Outcome::Completed)]).is_empty()
+    );
     assert_eq!(shown(&ledger), "5 started 2");
 }
 
@@ -114,7 +116,9 @@ fn a_flipped_bit_is_damage_or_a_torn_tail_and_never_another_past() {
         std::fs::write(&path, &bytes).unwrap();
         let opened = Ledger::open(&path, SERVER);
         match opened {
-            Err(LedgerError::Foreign { .. } | LedgerError::TooNew { .. } | LedgerError::OtherServer { .. }) => {
+            Err(
+                LedgerError::Foreign { .. } | LedgerError::TooNew { .. } | LedgerError::OtherServer { .. },
+            ) => {
                 assert!(at < HEADER_BYTES, "byte {at}")
             }
             Err(LedgerError::Damaged { offset, .. }) => {
@@ -169,7 +173,10 @@ fn the_file_stays_small() {
         ledger.forget(&[Seq(seq)]).unwrap();
         assert!(std::fs::metadata(&path).unwrap().len() < REWRITE_BYTES_MIN + 16 * 1024);
     }
-    assert!(matches!(Ledger::open(&path, SERVER), Err(LedgerError::InUse { .. })), "the lock moves with the name");
+    assert!(
+        matches!(Ledger::open(&path, SERVER), Err(LedgerError::InUse { .. })),
+        "the lock moves with the name"
+    );
     drop(ledger);
     assert_eq!(reopened(&path), "");
 }

@@ -137,7 +137,8 @@ mod tests {
 
     #[test]
     fn names_that_no_frame_carries_are_left_out() {
-        let mut online = Online::new(Some(vec![Player::named(""), Player::named("x".repeat(65)), Player::named("ok")]));
+        let mut online =
+            Online::new(Some(vec![Player::named(""), Player::named("x".repeat(65)), Player::named("ok")]));
         assert_eq!(online.for_hello().unwrap().len(), 1);
     }
 }

@@ -45,7 +45,11 @@ impl PluginOptions {
     /// The server that the token belongs to.
     pub(super) fn server(&self) -> Result<ServerId, OptionsError> {
         let (server, secret) = self.token.split_once('.').ok_or(OptionsError::Token)?;
-        if secret.is_empty() { Err(OptionsError::Token) } else { server.parse().map_err(|_| OptionsError::Token) }
+        if secret.is_empty() {
+            Err(OptionsError::Token)
+        } else {
+            server.parse().map_err(|_| OptionsError::Token)
+        }
     }
 
     pub(super) fn check(&self) -> Result<(), OptionsError> {

@@ -95,7 +95,9 @@ impl Order {
             player: self.player.as_ref().map(Player::as_ref),
             ordered: self.ordered,
         };
-        let mut frame = BytesMut::with_capacity(128 + self.commands.iter().map(|each| each.text.len() + 32).sum::<usize>());
+        let mut frame = BytesMut::with_capacity(
+            128 + self.commands.iter().map(|each| each.text.len() + 32).sum::<usize>(),
+        );
         encode_publish(&mut frame, request, &head, self.commands.iter().map(OrderCommand::as_ref))?;
         Ok(frame)
     }
@@ -151,7 +153,9 @@ mod tests {
 
     fn key(order: &Order) -> String {
         let frame = order.frame(9).unwrap();
-        let Some((Request::Publish(publish), _)) = Request::decode(&frame, FRAME_BYTES_MAX).unwrap() else { panic!() };
+        let Some((Request::Publish(publish), _)) = Request::decode(&frame, FRAME_BYTES_MAX).unwrap() else {
+            panic!()
+        };
         assert_eq!(publish.request, 9);
         publish.order.key.unwrap().to_owned()
     }

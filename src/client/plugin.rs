@@ -131,7 +131,10 @@ impl PluginClient {
     ///
     /// # Errors
     /// The options or the ledger cannot be used. Everything later shows in [`PluginClient::state`].
-    pub async fn start(options: PluginOptions, handler: impl PluginHandler) -> Result<PluginClient, ClientError> {
+    pub async fn start(
+        options: PluginOptions,
+        handler: impl PluginHandler,
+    ) -> Result<PluginClient, ClientError> {
         let (state, _) = watch::channel(ClientState::Connecting);
         let shared = Arc::new(Shared { queue: Mutex::default(), wake: Notify::new(), state });
         let task = plugin_task::PluginTask::open(options, handler, shared.clone()).await?;
@@ -215,7 +218,8 @@ impl PluginClient {
     /// Whatever ended the client.
     pub async fn connected(&self) -> Result<SessionEpoch, ClientError> {
         let mut state = self.state();
-        let state = state.wait_for(|state| matches!(state, ClientState::Connected(_) | ClientState::Ended(_))).await;
+        let state =
+            state.wait_for(|state| matches!(state, ClientState::Connected(_) | ClientState::Ended(_))).await;
         match state.as_deref() {
             Ok(ClientState::Connected(epoch)) => Ok(*epoch),
             Ok(ClientState::Ended(error)) => Err((**error).clone()),

@@ -27,8 +27,8 @@ use super::socket::{Arrived, Socket, Target};
 use crate::ids::{CommandId, Seq, ServerId, SessionEpoch};
 use crate::limits::{FRAME_BYTES_MAX, HELLO_IDS_MAX, RESULTS_MAX};
 use crate::protocol::{
-    CAPABILITIES, DeliveryRef, List, PLUGIN_PATH, PlayerRef, PluginHello, Request, Response, ResultRef, VERSION,
-    encode_results,
+    CAPABILITIES, DeliveryRef, List, PLUGIN_PATH, PlayerRef, PluginHello, Request, Response, ResultRef,
+    VERSION, encode_results,
 };
 
 pub(super) struct PluginTask<H> {
@@ -159,7 +159,11 @@ impl<H: PluginHandler> PluginTask<H> {
         end
     }
 
-    async fn serve(&mut self, socket: &mut Socket, login_by: Instant) -> Result<std::convert::Infallible, End> {
+    async fn serve(
+        &mut self,
+        socket: &mut Socket,
+        login_by: Instant,
+    ) -> Result<std::convert::Infallible, End> {
         let tick = sleep(self.session.silence.tick_length());
         tokio::pin!(tick);
         loop {
@@ -243,7 +247,9 @@ impl<H: PluginHandler> PluginTask<H> {
             players: players.as_ref().map(List::from),
             ..PluginHello::default()
         };
-        Request::PluginHello(hello).encode(&mut self.session.out).expect("lists are cut to what a hello may hold");
+        Request::PluginHello(hello)
+            .encode(&mut self.session.out)
+            .expect("lists are cut to what a hello may hold");
     }
 
     async fn on_frames(&mut self, message: Bytes) -> Result<(), End> {
@@ -292,7 +298,8 @@ impl<H: PluginHandler> PluginTask<H> {
         if commands.is_empty() {
             return Ok(());
         }
-        let intents: Vec<(Seq, u16)> = commands.iter().map(|command| (command.id.seq, command.attempt)).collect();
+        let intents: Vec<(Seq, u16)> =
+            commands.iter().map(|command| (command.id.seq, command.attempt)).collect();
         self.with_ledger(move |ledger| ledger.begin(&intents)).await?;
         self.handler.run(commands, &mut self.reports);
         Ok(())
@@ -303,9 +310,7 @@ impl<H: PluginHandler> PluginTask<H> {
         while self.session.unconfirmed.front().is_some_and(|(number, _)| *number <= batch) {
             let (_, reports) = self.session.unconfirmed.pop_front().expect("looked at just now");
             // A later attempt may run by now: that one is not confirmed.
-            let same = |(seq, attempt): &(Seq, u16)| {
-                matches!(self.ledger.entry(*seq), Some(Entry::Finished(report)) if report.attempt == *attempt)
-            };
+            let same = |(seq, attempt): &(Seq, u16)| matches!(self.ledger.entry(*seq), Some(Entry::Finished(report)) if report.attempt == *attempt);
             confirmed.extend(reports.into_iter().filter(same).map(|(seq, _)| seq));
         }
         self.with_ledger(move |ledger| ledger.forget(&confirmed)).await
@@ -347,7 +352,8 @@ impl<H: PluginHandler> PluginTask<H> {
             let number = self.session.batch + 1;
             let count = encode_results(&mut self.session.out, number, batch.iter().copied())
                 .expect("the ledger cuts texts to what a frame holds");
-            let sent: Vec<(Seq, u16)> = batch[..count].iter().map(|result| (Seq(result.id), result.attempt)).collect();
+            let sent: Vec<(Seq, u16)> =
+                batch[..count].iter().map(|result| (Seq(result.id), result.attempt)).collect();
             let last = sent.last().expect("a batch holds at least one result").0;
             while self.unsent.pop_front().is_some_and(|seq| seq != last) {}
             self.session.batch = number;

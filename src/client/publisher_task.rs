@@ -23,8 +23,8 @@ use super::socket::{Arrived, Socket, Target};
 use crate::ids::{CommandId, OrderId, Seq, ServerId, StoreId};
 use crate::limits::FRAME_BYTES_MAX;
 use crate::protocol::{
-    CAPABILITIES, Code, CommandRef, EventPlace, List, PUBLISHER_PATH, PublisherHello, PublisherWelcome, Request, Response,
-    VERSION,
+    CAPABILITIES, Code, CommandRef, EventPlace, List, PUBLISHER_PATH, PublisherHello, PublisherWelcome,
+    Request, Response, VERSION,
 };
 
 pub(super) struct PublisherTask {
@@ -257,7 +257,11 @@ impl PublisherTask {
     fn accepted(&self, order: u64, replayed: bool, commands: List<'_, CommandRef>) -> Accepted {
         let store = self.session.store.unwrap_or(StoreId(0));
         let id = |command: CommandRef| CommandId { server: ServerId(command.server), seq: Seq(command.seq) };
-        Accepted { order: OrderId { store, seq: Seq(order) }, replayed, commands: commands.iter().map(id).collect() }
+        Accepted {
+            order: OrderId { store, seq: Seq(order) },
+            replayed,
+            commands: commands.iter().map(id).collect(),
+        }
     }
 
     fn answer(&mut self, request: u64, answer: Result<Accepted, PublishError>) {

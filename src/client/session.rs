@@ -47,7 +47,9 @@ impl End {
             return End::Retry { reason: format!("code {number}: {detail}"), after: asked };
         };
         match (code, code.retry()) {
-            (Code::Replaced, _) => End::Retry { reason: format!("{code}: {detail}"), after: Some(REPLACED_WAIT) },
+            (Code::Replaced, _) => {
+                End::Retry { reason: format!("{code}: {detail}"), after: Some(REPLACED_WAIT) }
+            }
             (_, Retry::Never) => End::Fatal(ClientError::Refused { code, detail: detail.to_owned() }),
             _ => End::Retry { reason: format!("{code}: {detail}"), after: asked },
         }
@@ -98,7 +100,11 @@ impl Silence {
     /// To be called once per tick, after the welcome.
     pub(super) fn on_tick(&mut self) -> Result<(), End> {
         self.quiet = if std::mem::take(&mut self.heard) { 0 } else { self.quiet + 1 };
-        if self.quiet >= QUIET_TICKS_MAX { Err(End::lost("nothing was heard from the broker")) } else { Ok(()) }
+        if self.quiet >= QUIET_TICKS_MAX {
+            Err(End::lost("nothing was heard from the broker"))
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -35,7 +35,9 @@ impl Target {
         match uri.scheme_str() {
             Some("ws" | "http") => {}
             Some("wss" | "https") => {
-                return Err(bad("TLS is not built in: put a TLS proxy in front, or use ws:// on a private network"));
+                return Err(bad(
+                    "TLS is not built in: put a TLS proxy in front, or use ws:// on a private network",
+                ));
             }
             _ => return Err(bad("it must begin with ws:// or http://")),
         }
@@ -48,7 +50,8 @@ impl Target {
         let mut request = format!("ws://{host}:{port}{path}")
             .into_client_request()
             .map_err(|_| bad("its path cannot be used"))?;
-        let mut bearer = HeaderValue::try_from(format!("Bearer {credential}")).map_err(|_| OptionsError::Token)?;
+        let mut bearer =
+            HeaderValue::try_from(format!("Bearer {credential}")).map_err(|_| OptionsError::Token)?;
         bearer.set_sensitive(true);
         request.headers_mut().insert(header::AUTHORIZATION, bearer);
         let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
@@ -92,7 +95,9 @@ pub(super) struct Socket {
 impl Socket {
     /// Connects; callers bound it by a timeout.
     pub(super) async fn dial(target: &Target) -> Result<Socket, SocketError> {
-        let lost = |error: std::io::Error| SocketError::Lost(format!("cannot connect to {}: {error}", target.address));
+        let lost = |error: std::io::Error| {
+            SocketError::Lost(format!("cannot connect to {}: {error}", target.address))
+        };
         let stream = TcpStream::connect(&target.address).await.map_err(lost)?;
         stream.set_nodelay(true).map_err(lost)?;
         let config = WebSocketConfig::default()
@@ -106,7 +111,8 @@ impl Socket {
             Ok((stream, _)) => Ok(Socket { stream, unwritten: false }),
             Err(Error::Http(response)) if response.status().is_client_error() => {
                 let status = response.status();
-                let words = format!("{} answered {status} to the upgrade: is it a fluxrelay broker?", target.address);
+                let words =
+                    format!("{} answered {status} to the upgrade: is it a fluxrelay broker?", target.address);
                 Err(SocketError::Foreign(ClientError::Foreign(words)))
             }
             Err(error) => Err(error.into()),
