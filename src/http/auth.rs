@@ -1,0 +1,170 @@
+//! Who is calling: keys and tokens from the `Authorization` header, turned into extractors by scope.
+//!
+//! A credential is read nowhere else, and never from a URL. What a caller may not see is answered as if it were
+//! not there.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::header;
+use axum::http::request::Parts;
+
+use super::HttpState;
+use super::error::{Code, Problem};
+use crate::broker::{Principal, Registry, Scope, Server};
+use crate::ids::StoreId;
+
+/// Query parameters under which careless clients send secrets.
+const CREDENTIAL_PARAMETERS: [&str; 8] =
+    ["token", "key", "access_token", "api_key", "apikey", "auth", "authorization", "secret"];
+
+/// Refuses a URL that carries a credential, whoever sends it and wherever to.
+pub(super) fn refuse_credential_in_query(query: Option<&str>) -> Result<(), Problem> {
+    let names = query.unwrap_or_default().split('&').filter_map(|pair| pair.split('=').next());
+    for name in names {
+        if CREDENTIAL_PARAMETERS.iter().any(|parameter| name.eq_ignore_ascii_case(parameter)) {
+            return Err(Problem::new(
+                Code::InvalidField,
+                "a credential never belongs in a URL: URLs end in logs and histories: treat it as leaked, make a new one, and send that as the header \
+                 `Authorization: Bearer <key>`",
+            )
+            .at(name));
+        }
+    }
+    Ok(())
+}
+
+/// The credential of a request; `None` when there is none, several, or not a bearer's.
+fn bearer(parts: &Parts) -> Option<&str> {
+    let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
+    let only = values.next().filter(|_| values.next().is_none())?;
+    let (scheme, credential) = only.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| credential.trim())
+}
+
+async fn principal(parts: &Parts, state: &HttpState) -> Result<Principal, Problem> {
+    let key = bearer(parts).ok_or_else(Problem::unauthorized)?;
+    Ok(state.broker().registry().check_key(key).await?)
+}
+
+fn forbidden(need: &str) -> Problem {
+    Problem::new(Code::Forbidden, format!("this call needs {need}"))
+}
+
+/// A caller with the admin key.
+pub(super) struct Admin;
+
+impl FromRequestParts<HttpState> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Admin, Problem> {
+        match principal(parts, state).await?.scope {
+            Scope::Admin => Ok(Admin),
+            Scope::Publish | Scope::Read => Err(forbidden("the admin key")),
+        }
+    }
+}
+
+/// A caller who may change things in a store.
+pub(super) struct Publisher(pub(super) Caller);
+
+impl FromRequestParts<HttpState> for Publisher {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Publisher, Problem> {
+        let principal = principal(parts, state).await?;
+        match principal.scope {
+            Scope::Admin | Scope::Publish => Ok(Publisher(Caller { principal })),
+            Scope::Read => Err(forbidden("a key of scope publish")),
+        }
+    }
+}
+
+/// A caller who may look at things in a store: any key.
+pub(super) struct Reader(pub(super) Caller);
+
+impl FromRequestParts<HttpState> for Reader {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Reader, Problem> {
+        Ok(Reader(Caller { principal: principal(parts, state).await? }))
+    }
+}
+
+/// A game server's plugin, by the server's token.
+pub(super) struct Plugin(pub(super) Arc<Server>);
+
+impl FromRequestParts<HttpState> for Plugin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Plugin, Problem> {
+        let token = bearer(parts).ok_or_else(Problem::unauthorized)?;
+        Ok(Plugin(state.broker().registry().check_token(token).await?))
+    }
+}
+
+/// What a key's holder sees and acts on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller {
+    principal: Principal,
+}
+
+impl Caller {
+    /// Whether things of this store are visible.
+    pub(super) fn sees(&self, store: StoreId) -> bool {
+        self.is_admin() || self.principal.store == store
+    }
+
+    /// Whether the admin key was used.
+    pub(super) fn is_admin(&self) -> bool {
+        self.principal.scope == Scope::Admin
+    }
+
+    /// The store of the key (of the admin key: the default store).
+    pub(super) fn own_store(&self) -> StoreId {
+        self.principal.store
+    }
+
+    /// The store to act on: the one that `store` names, else the key's own. Only the admin key may name another.
+    pub(super) fn store(&self, named: Option<&str>, registry: &Registry) -> Result<StoreId, Problem> {
+        let Some(text) = named else { return Ok(self.own_store()) };
+        let found = text.parse().ok().filter(|id| self.sees(*id) && registry.store(*id).is_some());
+        found.ok_or_else(|| {
+            Problem::field("store", format!("no store {text:?} is visible with this key"))
+                .range("omit it for the key's own store; only the admin key may name another")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(values: &[&str]) -> Parts {
+        let mut builder = axum::http::Request::builder();
+        for value in values {
+            builder = builder.header("Authorization", *value);
+        }
+        builder.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn a_bearer_is_taken_and_nothing_else() {
+        assert_eq!(bearer(&parts(&["Bearer abc"])), Some("abc"));
+        assert_eq!(bearer(&parts(&["bEARER  abc "])), Some("abc"));
+        for values in [&[][..], &["abc"], &["Basic abc"], &["Bearer"], &["Bearer a", "Bearer a"]] {
+            assert_eq!(bearer(&parts(values)), None, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn a_credential_in_a_url_is_refused_by_the_name_of_its_parameter() {
+        for query in ["token=x", "a=1&Access_Token=x", "key", "limit=3&api_key="] {
+            let refused = refuse_credential_in_query(Some(query)).unwrap_err();
+            assert_eq!(refused.parts().0, Code::InvalidField, "{query}");
+        }
+        for query in [None, Some(""), Some("limit=3&cursor=token"), Some("keys=1")] {
+            assert_eq!(refuse_credential_in_query(query), Ok(()), "{query:?}");
+        }
+    }
+}

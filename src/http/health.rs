@@ -1,0 +1,39 @@
+//! Liveness and readiness, for supervisors and load balancers; open to everybody, tell nothing else.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::error::{Code, Problem};
+use super::{HttpState, paths};
+
+/// How it is.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"status": "ok", "version": "0.1.0"}))]
+pub(super) struct Health {
+    /// Always `ok`: otherwise there is a problem, or no answer at all.
+    status: &'static str,
+    version: &'static str,
+}
+
+const OK: Health = Health { status: "ok", version: env!("CARGO_PKG_VERSION") };
+
+/// Whether the process is alive
+#[utoipa::path(get, path = paths::HEALTHZ, tag = "operation", operation_id = "healthz",
+    responses((status = 200, description = "It is.", body = Health)))]
+pub(super) async fn healthz() -> Json<Health> {
+    Json(OK)
+}
+
+/// Whether it accepts orders
+#[utoipa::path(get, path = paths::READYZ, tag = "operation", operation_id = "readyz",
+    responses((status = 200, description = "It does.", body = Health),
+              (status = 503, description = "It does not: it is stopping, or its storage failed.")))]
+pub(super) async fn readyz(State(state): State<HttpState>) -> Result<Json<Health>, Problem> {
+    if state.broker().is_ready() {
+        Ok(Json(OK))
+    } else {
+        Err(Problem::new(Code::ShuttingDown, "orders are not accepted").retry_after(5_000))
+    }
+}
