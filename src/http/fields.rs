@@ -6,69 +6,55 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::error::{Code, Problem};
+use super::error::Problem;
 use super::words::PlayerBody;
 use crate::engine::Player;
-use crate::limits::{
-    ADDRESS_BYTES_MAX, COMMAND_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, METADATA_BYTES_MAX, NAME_BYTES_MAX,
-    PLAYER_NAME_BYTES_MAX, REFERENCE_BYTES_MAX, STAGE_BYTES_MAX,
-};
+use crate::limits::{ADDRESS_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, NAME_BYTES_MAX};
+use crate::protocol::check::{self, Invalid, Why};
 
 /// Levels of metadata: a listing that holds it must stay readable for parsers with a bound of 128.
 const METADATA_DEPTH_MAX: usize = 32;
 
-/// A text of `min..=max` bytes without control characters.
-fn plain_text(field: &str, text: &str, min: usize, max: usize) -> Result<(), Problem> {
-    let range = || format!("{min} to {max} bytes of UTF-8 without control characters");
-    if !(min..=max).contains(&text.len()) {
-        let detail = format!("it is {} bytes long", text.len());
-        return Err(Problem::field(field, detail).range(range()));
+/// The problem of a field that the protocol's own check refuses, under the path that REST has for it.
+fn problem(field: &str, invalid: Invalid) -> Problem {
+    let problem = Problem::new(invalid.code, invalid.why.to_string()).at(field);
+    match invalid.why {
+        Why::Bytes { min, max, .. } => problem.range(format!("{min} to {max} bytes")),
+        Why::Count { min, max, .. } => problem.range(format!("{min} to {max} entries")),
+        Why::Character { .. } => problem.range("text without this character"),
+        Why::TooFarAhead { max } => problem.range(format!("at most {max} ms ahead")),
+        Why::Because(_) => problem,
     }
-    if text.chars().any(char::is_control) {
-        return Err(Problem::field(field, "it holds a control character").range(range()));
-    }
-    Ok(())
 }
 
 /// The name of a server, store or key.
-pub(super) fn name(field: &str, text: &str) -> Result<(), Problem> {
-    plain_text(field, text, 1, NAME_BYTES_MAX)
+pub(super) fn name(field: &'static str, text: &str) -> Result<(), Problem> {
+    check::label(field, text, 1, NAME_BYTES_MAX).map_err(|invalid| problem(field, invalid))
 }
 
 /// The address of a server, for people.
-pub(super) fn address(field: &str, text: &str) -> Result<(), Problem> {
-    plain_text(field, text, 0, ADDRESS_BYTES_MAX)
+pub(super) fn address(field: &'static str, text: &str) -> Result<(), Problem> {
+    check::label(field, text, 0, ADDRESS_BYTES_MAX).map_err(|invalid| problem(field, invalid))
 }
 
 /// The publisher's own name of an order.
 pub(super) fn reference(field: &str, text: &str) -> Result<Arc<str>, Problem> {
-    plain_text(field, text, 0, REFERENCE_BYTES_MAX).map(|()| text.into())
+    check::reference(text).map(|()| text.into()).map_err(|invalid| problem(field, invalid))
 }
 
 /// The label of a command.
 pub(super) fn stage(field: &str, text: &str) -> Result<Arc<str>, Problem> {
-    plain_text(field, text, 0, STAGE_BYTES_MAX).map(|()| text.into())
+    check::stage(text).map(|()| text.into()).map_err(|invalid| problem(field, invalid))
 }
 
 /// A command's text: one line for a console.
 pub(super) fn command_text(field: &str, text: &str) -> Result<Arc<str>, Problem> {
-    let refused = |detail: String| {
-        Problem::new(Code::InvalidCommand, detail)
-            .at(field)
-            .range(format!("1 to {COMMAND_BYTES_MAX} bytes without CR, LF or NUL"))
-    };
-    if text.is_empty() || text.len() > COMMAND_BYTES_MAX {
-        return Err(refused(format!("it is {} bytes long", text.len())));
-    }
-    if text.bytes().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
-        return Err(refused("it holds CR, LF or NUL".to_owned()));
-    }
-    Ok(text.into())
+    check::command_text(text).map(|()| text.into()).map_err(|invalid| problem(field, invalid))
 }
 
 /// A player.
 pub(super) fn player(field: &str, body: &PlayerBody) -> Result<Player, Problem> {
-    plain_text(&format!("{field}.name"), &body.name, 1, PLAYER_NAME_BYTES_MAX)?;
+    check::player_name(&body.name).map_err(|invalid| problem(&format!("{field}.name"), invalid))?;
     Ok(Player { name: body.name.as_str().into(), uuid: body.uuid.map(|uuid| uuid.0) })
 }
 
@@ -78,10 +64,7 @@ pub(super) fn metadata(field: &str, json: &RawValue) -> Result<Arc<str>, Problem
     if !text.starts_with('{') {
         return Err(Problem::field(field, "it is not a JSON object").range("a JSON object"));
     }
-    if text.len() > METADATA_BYTES_MAX {
-        let detail = format!("it is {} bytes long", text.len());
-        return Err(Problem::field(field, detail).range(format!("0 to {METADATA_BYTES_MAX} bytes of JSON")));
-    }
+    check::metadata(text).map_err(|invalid| problem(field, invalid))?;
     if depth(text) > METADATA_DEPTH_MAX {
         return Err(Problem::field(field, "it is nested too deep").range(format!("1 to {METADATA_DEPTH_MAX} levels")));
     }
@@ -125,6 +108,7 @@ pub(super) fn cut(text: &str, max: usize) -> Arc<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{COMMAND_BYTES_MAX, METADATA_BYTES_MAX};
 
     #[test]
     fn commands_are_one_line() {
@@ -133,7 +117,7 @@ mod tests {
         for text in ["", "a\nb", "a\rb", "a\0b", &"x".repeat(COMMAND_BYTES_MAX + 1)] {
             let refused = command_text("commands[0].command", text).unwrap_err();
             assert_eq!(refused.parts().2, Some("commands[0].command"));
-            assert!(refused.parts().3.unwrap().starts_with("1 to 4096 bytes"));
+            assert_eq!(refused.parts().0, crate::protocol::Code::InvalidCommand);
         }
     }
 

@@ -9,8 +9,9 @@ use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::response::{Response as Answer, ResponseBuilder};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{HeaderBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr};
-use utoipa::openapi::{License, ObjectBuilder, Type};
+use utoipa::openapi::{
+    HeaderBuilder, InfoBuilder, License, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Type,
+};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::error::ProblemBody;
@@ -59,7 +60,7 @@ pub(super) fn complete(api: &mut OpenApi) {
     ] {
         let mut scheme = Http::new(HttpAuthScheme::Bearer);
         scheme.description = Some(description.to_owned());
-        components.security_schemes.insert(name.to_owned(), SecurityScheme::Http(scheme));
+        components.security_schemes.insert(name.to_owned(), SecurityScheme::Http(scheme).into());
     }
     for (path, item) in &mut api.paths.paths {
         let has_parameter = path.contains('{');
@@ -107,10 +108,10 @@ fn add_refusals(operation: &mut Operation, has_parameter: bool) {
 
 fn make_problem(status: &str, answer: &mut Answer) {
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(PROBLEM))).build();
-    answer.content.insert("application/problem+json".to_owned(), content);
+    answer.content.insert("application/problem+json".to_owned(), content.into());
     if matches!(status, "429" | "503") {
         let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).build();
-        let header = HeaderBuilder::new().schema(seconds).description(Some("Seconds.")).build();
+        let header = HeaderBuilder::new().schema(Some(seconds)).description(Some("Seconds.")).build();
         answer.headers.insert("Retry-After".to_owned(), header.into());
     }
 }

@@ -16,7 +16,7 @@ use super::commands::DoubtRule;
 use super::error::{Code, Problem};
 use super::words::{CommandStatus, PlayerBody, Time};
 use super::{HttpState, fields, paths};
-use crate::broker::{BrokerError, OrderRequest, Published, Target};
+use crate::broker::{BrokerError, OrderRequest, Published, RequestedCommand, Target};
 use crate::engine::{Labels, NewCommand, OrderRow, Player};
 use crate::ids::{CommandId, OrderId, ServerId};
 use crate::limits::{AHEAD_MS_MAX, ORDER_COMMANDS_MAX};
@@ -257,7 +257,7 @@ fn new_command(
     body: &CommandBody,
     of_order: Option<&Player>,
     now: UnixMs,
-) -> Result<(Target, NewCommand), Problem> {
+) -> Result<RequestedCommand, Problem> {
     let at = |field: &str| format!("{path}.{field}");
     let target = match body.server.as_str() {
         "*" => Target::All,
@@ -273,7 +273,7 @@ fn new_command(
         return Err(Problem::field(at("require_online"), "name the player that has to be online"));
     }
     let not_before = body.not_before.map(|time| ahead(&at("not_before"), time, now)).transpose()?;
-    let delayed = body.delay_seconds.map(|seconds| delay(&at("delay_seconds"), seconds, now)).transpose()?;
+    let delay = body.delay_seconds.map(|seconds| delay(&at("delay_seconds"), seconds)).transpose()?;
     let expires_at = body.expires_at.map(|time| ahead(&at("expires_at"), time, now)).transpose()?;
     if let (Some(not_before), Some(expires_at)) = (not_before, expires_at)
         && expires_at <= not_before
@@ -288,12 +288,12 @@ fn new_command(
         text: fields::command_text(&at("command"), &body.command)?,
         player,
         require_online: body.require_online,
-        not_before: not_before.max(delayed),
+        not_before,
         expires_at,
         on_doubt: body.on_doubt.into(),
         labels: (labels != Labels::default()).then(|| Box::new(labels)),
     };
-    Ok((target, command))
+    Ok(RequestedCommand { target, delay, command })
 }
 
 /// A time that is not too far ahead. One that has passed is taken: a replay must not fail for its age.
@@ -304,14 +304,13 @@ fn ahead(field: &str, time: Time, now: UnixMs) -> Result<UnixMs, Problem> {
     Ok(time.0)
 }
 
-fn delay(field: &str, seconds: u64, now: UnixMs) -> Result<UnixMs, Problem> {
+fn delay(field: &str, seconds: u64) -> Result<Millis, Problem> {
     let span = Millis::seconds(seconds);
     if span.0 > AHEAD_MS_MAX {
-        return Err(
-            Problem::field(field, "it is too long").range(format!("0 to {} seconds", AHEAD_MS_MAX / 1000))
-        );
+        let range = format!("0 to {} seconds", AHEAD_MS_MAX / 1000);
+        return Err(Problem::field(field, "it is too long").range(range));
     }
-    Ok(now + span)
+    Ok(span)
 }
 
 #[cfg(test)]
