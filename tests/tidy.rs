@@ -105,7 +105,8 @@ fn functions(text: &str) -> Vec<(String, usize, usize)> {
             continue;
         }
         let close = format!("{}}}", " ".repeat(indent));
-        let end = lines[start..].iter().position(|line| *line == close || line.starts_with(&format!("{close},")));
+        let end =
+            lines[start..].iter().position(|line| *line == close || line.starts_with(&format!("{close},")));
         found.extend(end.map(|end| (name.to_owned(), start + 1, end + 1)));
     }
     found
@@ -115,7 +116,8 @@ fn function_name(code: &str) -> Option<&str> {
     let mut rest = code;
     for word in ["pub", "const", "async", "unsafe"] {
         if let Some(after) = rest.strip_prefix(word) {
-            let after = if after.starts_with('(') { after.split_once(')').map_or(after, |(_, a)| a) } else { after };
+            let after =
+                if after.starts_with('(') { after.split_once(')').map_or(after, |(_, a)| a) } else { after };
             rest = after.trim_start();
         }
     }
@@ -153,7 +155,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["ids", "time", "limits", "credentials", "engine"]),
     ("storage", &["ids", "time", "limits", "protocol", "engine", "credentials", "config"]),
     ("broker", &["ids", "time", "limits", "protocol", "engine", "storage", "credentials", "config"]),
-    ("transport", &["ids", "time", "limits", "protocol", "engine", "storage", "broker", "credentials", "config"]),
+    (
+        "transport",
+        &["ids", "time", "limits", "protocol", "engine", "storage", "broker", "credentials", "config"],
+    ),
     ("http", &["ids", "time", "limits", "protocol", "engine", "storage", "broker", "credentials", "config"]),
     ("client", &["ids", "time", "limits", "protocol"]),
 ];
@@ -181,7 +186,8 @@ fn layers_import_only_what_stands_below_them() {
 #[test]
 fn pure_layers_use_only_std_and_bytes() {
     let foreign = ["tokio", "redb", "serde", "axum", "parking_lot", "tracing", "rkyv", "getrandom", "regex"];
-    let banned = ["std::fs", "std::net", "std::thread", "std::sync::mpsc", "std::process", "SystemTime", "Instant::"];
+    let banned =
+        ["std::fs", "std::net", "std::thread", "std::sync::mpsc", "std::process", "SystemTime", "Instant::"];
     let mut offences = Vec::new();
     for source in sources() {
         if !["src/protocol/", "src/engine/", "src/ids.rs", "src/time.rs", "src/limits.rs"]
@@ -205,7 +211,9 @@ fn rkyv_stays_in_the_records() {
     let mut offences = Vec::new();
     for source in sources() {
         let on_disk = source.path.starts_with("src/storage/record") || !source.path.starts_with("src/");
-        if !on_disk && source.code_lines().any(|(_, line)| line.contains("rkyv::") || line.contains("Archive,")) {
+        if !on_disk
+            && source.code_lines().any(|(_, line)| line.contains("rkyv::") || line.contains("Archive,"))
+        {
             offences.push(source.path);
         }
     }
@@ -243,7 +251,8 @@ fn banned_words_do_not_stand_in_the_code() {
 #[test]
 fn no_test_is_switched_off() {
     let ignored = format!("#[ign{}", "ore");
-    let offences = sources().into_iter().filter(|source| source.text.contains(&ignored)).map(|source| source.path);
+    let offences =
+        sources().into_iter().filter(|source| source.text.contains(&ignored)).map(|source| source.path);
     assert_none("every test runs", offences.collect());
 }
 
@@ -255,7 +264,9 @@ fn no_path_of_a_machine_is_written_down() {
         files.extend(Some(root().join(name)).filter(|path| path.exists()).map(|path| read(&path)));
     }
     for folder in ["docs", "benches", "tests"] {
-        files.extend(["md", "py", "txt"].iter().flat_map(|kind| files_under(folder, kind)).map(|path| read(&path)));
+        files.extend(
+            ["md", "py", "txt"].iter().flat_map(|kind| files_under(folder, kind)).map(|path| read(&path)),
+        );
     }
     let mut offences = Vec::new();
     for file in files {

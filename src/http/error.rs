@@ -26,11 +26,9 @@ fn status(code: Code) -> StatusCode {
             StatusCode::UNPROCESSABLE_ENTITY
         }
         Code::QueueFull | Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-        Code::Busy
-        | Code::LoginBusy
-        | Code::Overloaded
-        | Code::ShuttingDown
-        | Code::StorageUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Busy | Code::LoginBusy | Code::Overloaded | Code::ShuttingDown | Code::StorageUnavailable => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -52,7 +50,14 @@ pub(super) struct Problem {
 impl Problem {
     /// A refusal with what is special about this occurrence.
     pub(super) fn new(code: Code, detail: impl Into<String>) -> Problem {
-        Problem { code, status: status(code), detail: detail.into(), field: None, range: None, retry_after_seconds: None }
+        Problem {
+            code,
+            status: status(code),
+            detail: detail.into(),
+            field: None,
+            range: None,
+            retry_after_seconds: None,
+        }
     }
 
     /// A field outside of its range.
@@ -187,10 +192,13 @@ impl From<Refusal> for Problem {
             }
             Refusal::Overloaded => Problem::new(Code::Overloaded, "try again later").retry_after(seconds),
             Refusal::UnknownCommand => Problem::not_found("command"),
-            Refusal::WrongStatus(status) => {
-                Problem::new(Code::WrongStatus, format!("the command is {}", CommandStatus::from(status).text()))
+            Refusal::WrongStatus(status) => Problem::new(
+                Code::WrongStatus,
+                format!("the command is {}", CommandStatus::from(status).text()),
+            ),
+            Refusal::UnknownServer(server) => {
+                Problem::new(Code::UnknownServer, format!("no server {server}"))
             }
-            Refusal::UnknownServer(server) => Problem::new(Code::UnknownServer, format!("no server {server}")),
         }
     }
 }
@@ -231,10 +239,15 @@ impl From<RegistryError> for Problem {
             RegistryError::NameTaken(name) => {
                 Problem::new(Code::NameTaken, format!("{name:?} is taken")).at("name")
             }
-            RegistryError::Full(max) => Problem::new(Code::LimitReached, format!("there may be at most {max}")),
+            RegistryError::Full(max) => {
+                Problem::new(Code::LimitReached, format!("there may be at most {max}"))
+            }
             // The words of the storage name files of the broker's machine: for its log, not for a caller.
-            RegistryError::Storage(_) => Problem::new(Code::StorageUnavailable, "whether it was done is not known until the broker runs again")
-                .retry_after(RETRY_AFTER_SECONDS * 1000),
+            RegistryError::Storage(_) => Problem::new(
+                Code::StorageUnavailable,
+                "whether it was done is not known until the broker runs again",
+            )
+            .retry_after(RETRY_AFTER_SECONDS * 1000),
         }
     }
 }

@@ -11,6 +11,7 @@ use super::words::PlayerBody;
 use crate::engine::Player;
 use crate::limits::{ADDRESS_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, NAME_BYTES_MAX};
 use crate::protocol::check::{self, Invalid, Why};
+use crate::time::{Millis, UnixMs};
 
 /// Levels of metadata: a listing that holds it must stay readable for parsers with a bound of 128.
 const METADATA_DEPTH_MAX: usize = 32;
@@ -22,7 +23,7 @@ fn problem(field: &str, invalid: Invalid) -> Problem {
         Why::Bytes { min, max, .. } => problem.range(format!("{min} to {max} bytes")),
         Why::Count { min, max, .. } => problem.range(format!("{min} to {max} entries")),
         Why::Character { .. } => problem.range("text without this character"),
-        Why::TooFarAhead { max } => problem.range(format!("at most {max} ms ahead")),
+        Why::TooFarAhead { max } => problem.range(format!("at most {} seconds ahead", max / 1000)),
         Why::Because(_) => problem,
     }
 }
@@ -66,7 +67,9 @@ pub(super) fn metadata(field: &str, json: &RawValue) -> Result<Arc<str>, Problem
     }
     check::metadata(text).map_err(|invalid| problem(field, invalid))?;
     if depth(text) > METADATA_DEPTH_MAX {
-        return Err(Problem::field(field, "it is nested too deep").range(format!("1 to {METADATA_DEPTH_MAX} levels")));
+        return Err(
+            Problem::field(field, "it is nested too deep").range(format!("1 to {METADATA_DEPTH_MAX} levels"))
+        );
     }
     Ok(text.into())
 }
@@ -94,15 +97,37 @@ fn depth(json: &str) -> usize {
 pub(super) fn idempotency_key(bytes: &[u8]) -> Result<Arc<str>, Problem> {
     let visible = bytes.iter().all(u8::is_ascii_graphic);
     let text = std::str::from_utf8(bytes).ok().filter(|_| visible);
-    text.filter(|text| (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&text.len())).map(Arc::from).ok_or_else(|| {
-        Problem::field("Idempotency-Key", "the key does not fit; a UUID does")
-            .range(format!("1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII characters"))
+    text.filter(|text| (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&text.len())).map(Arc::from).ok_or_else(
+        || {
+            Problem::field("Idempotency-Key", "the key does not fit; a UUID does")
+                .range(format!("1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII characters"))
+        },
+    )
+}
+
+/// The number of commands in an order.
+pub(super) fn command_count(field: &str, count: usize) -> Result<(), Problem> {
+    check::command_count(count).map_err(|invalid| problem(field, invalid))
+}
+
+/// When a command may run: `at` gives the path of each of the three fields.
+pub(super) fn times(
+    at: impl Fn(&str) -> String,
+    now: UnixMs,
+    delay: Option<Millis>,
+    not_before: Option<UnixMs>,
+    expires_at: Option<UnixMs>,
+) -> Result<(), Problem> {
+    check::times(now, delay.map(|span| span.0), not_before, expires_at).map_err(|invalid| {
+        // REST counts a delay in seconds, and its name says so.
+        let field = if invalid.field == "delay" { "delay_seconds" } else { invalid.field };
+        problem(&at(field), invalid)
     })
 }
 
 /// The longest beginning of a text that has at most `max` bytes.
 pub(super) fn cut(text: &str, max: usize) -> Arc<str> {
-    text[..text.floor_char_boundary(max)].into()
+    check::cut(text, max).into()
 }
 
 #[cfg(test)]
@@ -159,12 +184,5 @@ mod tests {
         for bytes in [&b""[..], b"a b", b"\xff", "ü".as_bytes(), &[b'k'; IDEMPOTENCY_KEY_BYTES_MAX + 1]] {
             assert!(idempotency_key(bytes).is_err(), "{bytes:?}");
         }
-    }
-
-    #[test]
-    fn a_cut_keeps_characters_whole() {
-        assert_eq!(cut("aü", 2).as_ref(), "a");
-        assert_eq!(cut("aü", 3).as_ref(), "aü");
-        assert_eq!(cut("", 3).as_ref(), "");
     }
 }

@@ -69,7 +69,13 @@ impl Families<'_> {
         self.write(name, help, ConstGauge::new(value.0 as f64 / 1000.0))
     }
 
-    fn by_status(&mut self, name: &str, help: &str, rows: &[(CommandStatus, u64)], counts: bool) -> std::fmt::Result {
+    fn by_status(
+        &mut self,
+        name: &str,
+        help: &str,
+        rows: &[(CommandStatus, u64)],
+        counts: bool,
+    ) -> std::fmt::Result {
         let kind = if counts {
             ConstCounter::new(0_u64).metric_type()
         } else {
@@ -121,7 +127,11 @@ impl Scrape {
         families.gauge("fluxrelay_shard_inputs_queued", help, stats.queued_inputs)?;
         families.counter("fluxrelay_journal_commits", "Group commits", stats.commits)?;
         let seconds = stats.commit_ns as f64 / 1e9;
-        families.seconds_counter("fluxrelay_journal_commit_seconds", "Time spent in group commits", seconds)?;
+        families.seconds_counter(
+            "fluxrelay_journal_commit_seconds",
+            "Time spent in group commits",
+            seconds,
+        )?;
         families.counter("fluxrelay_journal_bytes", "Bytes written to the journal", stats.journal_bytes)?;
         families.counter("fluxrelay_checkpoints", "Checkpoints written", stats.checkpoints)?;
         let help = "1 while orders are accepted, else 0";

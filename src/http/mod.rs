@@ -54,8 +54,7 @@ impl HttpState {
         let (_, mut api) = routes().split_for_parts();
         openapi::complete(&mut api);
         let started_at = broker.now();
-        let shared =
-            Shared { broker, started_at, followers: Arc::default(), openapi: openapi::text(&api) };
+        let shared = Shared { broker, started_at, followers: Arc::default(), openapi: openapi::text(&api) };
         HttpState { shared: Arc::new(shared) }
     }
 

@@ -65,9 +65,7 @@ fn the_document_has_the_calls_of_the_contract_and_no_others() {
         .collect();
     let expected: BTreeSet<(String, String, Option<String>)> = CONTRACT
         .iter()
-        .map(|(method, path, scheme)| {
-            ((*method).to_owned(), (*path).to_owned(), scheme.map(str::to_owned))
-        })
+        .map(|(method, path, scheme)| ((*method).to_owned(), (*path).to_owned(), scheme.map(str::to_owned)))
         .collect();
     assert_eq!(found, expected);
 }
@@ -157,9 +155,12 @@ fn bodies_have_examples_and_their_fields_are_described_by_a_schema() {
     let document = document();
     for (method, path, operation) in calls(&document) {
         let schema = &operation["requestBody"]["content"]["application/json"]["schema"]["$ref"];
-        let Some(pointer) = schema.as_str().and_then(|reference| reference.strip_prefix('#')) else { continue };
+        let Some(pointer) = schema.as_str().and_then(|reference| reference.strip_prefix('#')) else {
+            continue;
+        };
         let schema = document.pointer(pointer).unwrap();
-        let example = schema["example"].as_object().unwrap_or_else(|| panic!("{method} {path} has no example"));
+        let example =
+            schema["example"].as_object().unwrap_or_else(|| panic!("{method} {path} has no example"));
         for field in example.keys() {
             assert!(schema["properties"][field].is_object(), "{method} {path}: {field} is not in the schema");
         }

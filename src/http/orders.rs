@@ -19,7 +19,6 @@ use super::{HttpState, fields, paths};
 use crate::broker::{BrokerError, OrderRequest, Published, RequestedCommand, Target};
 use crate::engine::{Labels, NewCommand, OrderRow, Player};
 use crate::ids::{CommandId, OrderId, ServerId};
-use crate::limits::{AHEAD_MS_MAX, ORDER_COMMANDS_MAX};
 use crate::time::{Millis, UnixMs};
 
 /// Look-ups that one call for an order has under way at once.
@@ -232,10 +231,7 @@ fn refused(error: BrokerError, body: &OrderBody) -> Problem {
 }
 
 fn order_request(body: &OrderBody, key: Option<Arc<str>>, now: UnixMs) -> Result<OrderRequest, Problem> {
-    if !(1..=ORDER_COMMANDS_MAX).contains(&body.commands.len()) {
-        return Err(Problem::field("commands", format!("the order has {} commands", body.commands.len()))
-            .range(format!("1 to {ORDER_COMMANDS_MAX} commands")));
-    }
+    fields::command_count("commands", body.commands.len())?;
     let player = body.player.as_ref().map(|player| fields::player("player", player)).transpose()?;
     let commands = body
         .commands
@@ -261,9 +257,10 @@ fn new_command(
     let at = |field: &str| format!("{path}.{field}");
     let target = match body.server.as_str() {
         "*" => Target::All,
-        id => Target::One(id.parse().map_err(|_| {
-            Problem::new(Code::UnknownServer, "it is not a server's id").at(at("server"))
-        })?),
+        id => Target::One(
+            id.parse()
+                .map_err(|_| Problem::new(Code::UnknownServer, "it is not a server's id").at(at("server")))?,
+        ),
     };
     let player = match &body.player {
         Some(player) => Some(fields::player(&at("player"), player)?),
@@ -272,16 +269,13 @@ fn new_command(
     if body.require_online && player.is_none() {
         return Err(Problem::field(at("require_online"), "name the player that has to be online"));
     }
-    let not_before = body.not_before.map(|time| ahead(&at("not_before"), time, now)).transpose()?;
-    let delay = body.delay_seconds.map(|seconds| delay(&at("delay_seconds"), seconds)).transpose()?;
-    let expires_at = body.expires_at.map(|time| ahead(&at("expires_at"), time, now)).transpose()?;
-    if let (Some(not_before), Some(expires_at)) = (not_before, expires_at)
-        && expires_at <= not_before
-    {
-        return Err(Problem::field(at("expires_at"), "it could never run").range("later than not_before"));
-    }
+    let delay = body.delay_seconds.map(Millis::seconds);
+    let not_before = body.not_before.map(|time| time.0);
+    let expires_at = body.expires_at.map(|time| time.0);
+    fields::times(at, now, delay, not_before, expires_at)?;
     let stage = body.stage.as_deref().map(|text| fields::stage(&at("stage"), text)).transpose()?;
-    let metadata = body.metadata.as_deref().map(|json| fields::metadata(&at("metadata"), json)).transpose()?;
+    let metadata =
+        body.metadata.as_deref().map(|json| fields::metadata(&at("metadata"), json)).transpose()?;
     let labels = Labels { stage, metadata };
     let command = NewCommand {
         server: ServerId(0),
@@ -294,23 +288,6 @@ fn new_command(
         labels: (labels != Labels::default()).then(|| Box::new(labels)),
     };
     Ok(RequestedCommand { target, delay, command })
-}
-
-/// A time that is not too far ahead. One that has passed is taken: a replay must not fail for its age.
-fn ahead(field: &str, time: Time, now: UnixMs) -> Result<UnixMs, Problem> {
-    if (time.0 - now).0 > AHEAD_MS_MAX {
-        return Err(Problem::field(field, "it is too far ahead").range("at most 366 days ahead"));
-    }
-    Ok(time.0)
-}
-
-fn delay(field: &str, seconds: u64) -> Result<Millis, Problem> {
-    let span = Millis::seconds(seconds);
-    if span.0 > AHEAD_MS_MAX {
-        let range = format!("0 to {} seconds", AHEAD_MS_MAX / 1000);
-        return Err(Problem::field(field, "it is too long").range(range));
-    }
-    Ok(span)
 }
 
 #[cfg(test)]

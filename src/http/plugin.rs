@@ -170,7 +170,10 @@ fn read_results(server: ServerId, results: &[ResultBody]) -> Result<Vec<CommandR
     let mut read = Vec::with_capacity(results.len());
     for (index, result) in results.iter().enumerate() {
         let id: CommandId = result.id.parse().map_err(|_| {
-            Problem::field(format!("results[{index}].id"), "it is not a command's id; give it as the poll did")
+            Problem::field(
+                format!("results[{index}].id"),
+                "it is not a command's id; give it as the poll did",
+            )
         })?;
         if result.attempt == Some(0) {
             return Err(Problem::field(format!("results[{index}].attempt"), "it is 0").range("1 to 65535"));
@@ -263,7 +266,8 @@ mod tests {
         let field = |json| results(json).unwrap_err().parts().2.map(str::to_owned);
         let bad_id = serde_json::json!({"results": [{"id": "640", "status": "completed"}]});
         assert_eq!(field(bad_id).as_deref(), Some("results[0].id"));
-        let no_attempt = serde_json::json!({"results": [{"id": "cmd_1_5", "status": "completed", "attempt": 0}]});
+        let no_attempt =
+            serde_json::json!({"results": [{"id": "cmd_1_5", "status": "completed", "attempt": 0}]});
         assert_eq!(field(no_attempt).as_deref(), Some("results[0].attempt"));
         assert_eq!(field(serde_json::json!({"results": []})).as_deref(), Some("results"));
         let one = serde_json::json!({"id": "cmd_1_5", "status": "completed"});

@@ -127,9 +127,13 @@ mod tests {
         assert_eq!(all.statuses, [Status::Failed, Status::InDoubt]);
         let one = read(serde_json::json!({"from": span.0, "to": span.1, "statuses": ["in_doubt"]})).unwrap();
         assert_eq!(one.statuses, [Status::InDoubt]);
-        let wrong = read(serde_json::json!({"from": span.0, "to": span.1, "statuses": ["failed", "completed"]}));
+        let wrong =
+            read(serde_json::json!({"from": span.0, "to": span.1, "statuses": ["failed", "completed"]}));
         assert_eq!(wrong.unwrap_err().parts().2, Some("statuses[1]"));
         assert!(read(serde_json::json!({"from": span.0, "to": span.1, "statuses": []})).is_err());
-        assert_eq!(read(serde_json::json!({"from": span.1, "to": span.1})).unwrap_err().parts().2, Some("to"));
+        assert_eq!(
+            read(serde_json::json!({"from": span.1, "to": span.1})).unwrap_err().parts().2,
+            Some("to")
+        );
     }
 }

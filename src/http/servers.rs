@@ -72,16 +72,7 @@ pub(super) struct StatusCounts {
 impl From<[u64; 8]> for StatusCounts {
     fn from(counts: [u64; 8]) -> StatusCounts {
         let [pending, delivered, awaiting_player, completed, failed, in_doubt, cancelled, expired] = counts;
-        StatusCounts {
-            pending,
-            delivered,
-            awaiting_player,
-            completed,
-            failed,
-            in_doubt,
-            cancelled,
-            expired,
-        }
+        StatusCounts { pending, delivered, awaiting_player, completed, failed, in_doubt, cancelled, expired }
     }
 }
 

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::engine::{Note, Player, Status};
@@ -270,7 +270,8 @@ mod tests {
         let uuid = Uuid::read("8667ba71b85a4004af54457a9734eed7").unwrap();
         assert_eq!(Uuid::read("8667BA71-b85a-4004-af54-457a9734eed7"), Some(uuid));
         assert_eq!(serde_json::to_string(&uuid).unwrap(), "\"8667ba71-b85a-4004-af54-457a9734eed7\"");
-        for text in ["", "8667ba71", "+667ba71b85a4004af54457a9734eed7", "8667ba71-b85a4004af54457a9734eed7"] {
+        for text in ["", "8667ba71", "+667ba71b85a4004af54457a9734eed7", "8667ba71-b85a4004af54457a9734eed7"]
+        {
             assert_eq!(Uuid::read(text), None, "{text:?}");
         }
     }
