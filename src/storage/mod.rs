@@ -2,191 +2,23 @@
 //!
 //! Both stand behind a small trait. Nothing here knows a socket, a clock or a queue.
 
-use std::path::PathBuf;
+mod clean;
+mod contract;
+mod error;
+mod frame;
+mod journal;
+mod open;
+mod record;
+mod recovery;
+mod rest;
+mod tables;
 
-use crate::engine::{Change, CommandRow, ImagePart, KeyRow, OrderRow, ServerRow, Status};
-use crate::ids::{CommandId, FrameNo, OrderId, Seq, ServerId, ShardNo};
-use crate::time::UnixMs;
-
-/// The number of a group commit, from 1, rising without a gap over all shards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct CommitNo(pub u64);
-
-/// What can go wrong with the disk. Any of them ends the process: see `docs/storage.md`.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum StorageError {
-    /// The disk is full; nothing was stored.
-    #[error("no space left in {file}: free some, then start again")]
-    Full {
-        /// Which file.
-        file: PathBuf,
-    },
-    /// A read, write or sync failed.
-    #[error("cannot {operation} {file}: {detail}")]
-    Io {
-        /// Which file.
-        file: PathBuf,
-        /// For example `commit`.
-        operation: &'static str,
-        /// The system's own words.
-        detail: String,
-    },
-    /// A record is damaged.
-    #[error(
-        "{file} is damaged at {record}: {detail}; restore it from a backup, or move the file away to start without it"
-    )]
-    Damaged {
-        /// Which file.
-        file: PathBuf,
-        /// Table and key.
-        record: String,
-        /// What did not hold.
-        detail: String,
-    },
-    /// Written by a newer fluxrelay.
-    #[error("{file} has format version {found}, this program reads up to {supported}: use a newer fluxrelay")]
-    TooNew {
-        /// Which file.
-        file: PathBuf,
-        /// Its version.
-        found: u32,
-        /// Ours.
-        supported: u32,
-    },
-    /// Another process has it open.
-    #[error("{file} is in use by another process: stop it, or choose another --data-dir")]
-    InUse {
-        /// Which file.
-        file: PathBuf,
-    },
-}
-
-/// A sealed, encoded frame: the changes of one step or more of one shard.
-#[derive(Debug, Clone)]
-pub struct EncodedFrame {
-    /// Whose.
-    pub shard: ShardNo,
-    /// Its number.
-    pub no: FrameNo,
-    /// Header and archived changes, as on disk.
-    pub bytes: Vec<u8>,
-}
-
-/// The ordered, durable changes.
-pub trait Journal: Send {
-    /// Stores the frames of one group commit, all or none, and returns once they are durable.
-    ///
-    /// # Errors
-    /// Any: the journal must not be used again; what was appended may or may not be found at the next start.
-    fn append(&mut self, frames: &[EncodedFrame]) -> Result<CommitNo, StorageError>;
-
-    /// Forgets all commits up to and including this one. Durable with the next append at the latest.
-    ///
-    /// # Errors
-    /// As [`Journal::append`].
-    fn trim(&mut self, upto: CommitNo) -> Result<(), StorageError>;
-}
-
-/// A frame as found at start-up.
-#[derive(Debug)]
-pub struct RecoveredFrame {
-    /// The group commit that held it.
-    pub commit: CommitNo,
-    /// Whose.
-    pub shard: ShardNo,
-    /// Its number.
-    pub no: FrameNo,
-    /// What happened.
-    pub changes: Vec<Change>,
-}
-
-/// One checkpoint of all shards.
-#[derive(Debug, Default)]
-pub struct Checkpoint {
-    /// All parts of all shards.
-    pub parts: Vec<ImagePart>,
-    /// For each shard, the frame at which its totals are exact.
-    pub totals: Vec<(ShardNo, FrameNo)>,
-}
-
-/// A page of ended commands.
-#[derive(Debug, Default)]
-pub struct EndedPage {
-    /// Newest checkpoint first, within it by rising seq.
-    pub commands: Vec<CommandRow>,
-    /// Where the next page starts.
-    pub next: Option<EndedCursor>,
-}
-
-/// A place in the ended commands of a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EndedCursor {
-    /// The index row (a checkpoint's number).
-    pub checkpoint: u64,
-    /// The command within it after which to go on.
-    pub after: Seq,
-}
-
-/// What the journal amounts to, kept apart so that the journal can be trimmed.
-pub trait Rest: Send + Sync {
-    /// Stores a checkpoint, all or nothing, and returns once it is durable.
-    ///
-    /// # Errors
-    /// Any: the process must stop.
-    fn write(&self, checkpoint: Checkpoint) -> Result<(), StorageError>;
-
-    /// A command, live or ended.
-    ///
-    /// # Errors
-    /// Damage, or a failed read.
-    fn command(&self, id: CommandId) -> Result<Option<CommandRow>, StorageError>;
-
-    /// An order.
-    ///
-    /// # Errors
-    /// Damage, or a failed read.
-    fn order(&self, id: OrderId) -> Result<Option<OrderRow>, StorageError>;
-
-    /// Ended commands of a server.
-    ///
-    /// # Errors
-    /// Damage, or a failed read.
-    fn ended(
-        &self,
-        server: ServerId,
-        status: Option<Status>,
-        from: Option<EndedCursor>,
-        limit: usize,
-    ) -> Result<EndedPage, StorageError>;
-
-    /// Removes what ended (and orders accepted) before `ended_before`, keys accepted before `keys_before`; at most
-    /// `rows_max` rows in one transaction. Returns how many went; fewer than `rows_max` = all done.
-    ///
-    /// # Errors
-    /// As [`Rest::write`].
-    fn expire(
-        &self,
-        ended_before: UnixMs,
-        keys_before: UnixMs,
-        rows_max: usize,
-    ) -> Result<usize, StorageError>;
-}
-
-/// What recovery hands to the shards, piece by piece, in this order: servers' totals, live commands, keys, then
-/// changes in commit order.
-#[derive(Debug)]
-pub enum Recovered {
-    /// A server's totals.
-    Server(ServerRow),
-    /// A live command at rest.
-    Live(Box<CommandRow>),
-    /// A remembered key.
-    Key(KeyRow),
-    /// A frame of the journal. `count` = its ended commands are not in the totals yet.
-    Frame {
-        /// The frame.
-        frame: RecoveredFrame,
-        /// See above.
-        count: bool,
-    },
-}
+pub use contract::{
+    Checkpoint, CommitNo, EncodedFrame, EndedCursor, EndedPage, Journal, Recovered, RecoveredFrame, Rest,
+};
+pub use error::StorageError;
+pub use frame::{FrameEncoder, FrameHash};
+pub use journal::RedbJournal;
+pub use open::{Check, JOURNAL_FILE, OpenOptions, STORE_FILE, open, open_with_backends};
+pub use recovery::{MissingFrames, Recovery, RecoveryReport, ShardEnd};
+pub use rest::RedbRest;

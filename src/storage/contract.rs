@@ -1,0 +1,142 @@
+//! What the broker may ask of the disk: the two traits, and the plain data that they take and give.
+//!
+//! Owns no behaviour; `journal.rs` and `rest/` implement the traits on redb.
+
+use super::error::StorageError;
+use crate::engine::{Change, CommandRow, ImagePart, KeyRow, OrderRow, ServerRow, Status};
+use crate::ids::{CommandId, FrameNo, OrderId, Seq, ServerId, ShardNo};
+use crate::time::UnixMs;
+
+/// The number of a group commit, from 1, rising without a gap over all shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct CommitNo(pub u64);
+
+/// A sealed, encoded frame: the changes of one step or more of one shard.
+#[derive(Debug, Clone)]
+pub struct EncodedFrame {
+    /// Whose.
+    pub shard: ShardNo,
+    /// Its number.
+    pub no: FrameNo,
+    /// Header and archived changes, as on disk.
+    pub bytes: Vec<u8>,
+}
+
+/// The ordered, durable changes.
+pub trait Journal: Send {
+    /// Stores the frames of one group commit, all or none, and returns once they are durable.
+    ///
+    /// # Errors
+    /// Any: the journal must not be used again; what was appended may or may not be found at the next start.
+    fn append(&mut self, frames: &[EncodedFrame]) -> Result<CommitNo, StorageError>;
+
+    /// Forgets all commits up to and including this one. Durable with the next append at the latest.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    fn trim(&mut self, upto: CommitNo) -> Result<(), StorageError>;
+}
+
+/// A frame as found at start-up.
+#[derive(Debug)]
+pub struct RecoveredFrame {
+    /// The group commit that held it.
+    pub commit: CommitNo,
+    /// Whose.
+    pub shard: ShardNo,
+    /// Its number.
+    pub no: FrameNo,
+    /// What happened.
+    pub changes: Vec<Change>,
+}
+
+/// One checkpoint of all shards.
+#[derive(Debug, Default)]
+pub struct Checkpoint {
+    /// All parts of all shards.
+    pub parts: Vec<ImagePart>,
+    /// For each shard, the frame at which its totals are exact.
+    pub totals: Vec<(ShardNo, FrameNo)>,
+}
+
+/// A page of ended commands.
+#[derive(Debug, Default)]
+pub struct EndedPage {
+    /// Newest checkpoint first, within it by rising seq.
+    pub commands: Vec<CommandRow>,
+    /// Where the next page starts.
+    pub next: Option<EndedCursor>,
+}
+
+/// A place in the ended commands of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndedCursor {
+    /// The index row (a checkpoint's number).
+    pub checkpoint: u64,
+    /// The command within it after which to go on.
+    pub after: Seq,
+}
+
+/// What the journal amounts to, kept apart so that the journal can be trimmed.
+pub trait Rest: Send + Sync {
+    /// Stores a checkpoint, all or nothing, and returns once it is durable.
+    ///
+    /// # Errors
+    /// Any: the process must stop.
+    fn write(&self, checkpoint: Checkpoint) -> Result<(), StorageError>;
+
+    /// A command, live or ended.
+    ///
+    /// # Errors
+    /// Damage, or a failed read.
+    fn command(&self, id: CommandId) -> Result<Option<CommandRow>, StorageError>;
+
+    /// An order.
+    ///
+    /// # Errors
+    /// Damage, or a failed read.
+    fn order(&self, id: OrderId) -> Result<Option<OrderRow>, StorageError>;
+
+    /// Ended commands of a server.
+    ///
+    /// # Errors
+    /// Damage, or a failed read.
+    fn ended(
+        &self,
+        server: ServerId,
+        status: Option<Status>,
+        from: Option<EndedCursor>,
+        limit: usize,
+    ) -> Result<EndedPage, StorageError>;
+
+    /// Removes what ended (and orders accepted) before `ended_before`, keys accepted before `keys_before`; at most
+    /// `rows_max` rows in one transaction. Returns how many went; fewer than `rows_max` = all done.
+    ///
+    /// # Errors
+    /// As [`Rest::write`].
+    fn expire(
+        &self,
+        ended_before: UnixMs,
+        keys_before: UnixMs,
+        rows_max: usize,
+    ) -> Result<usize, StorageError>;
+}
+
+/// What recovery hands to the shards, piece by piece, in this order: servers' totals, live commands, keys, then
+/// changes in commit order.
+#[derive(Debug)]
+pub enum Recovered {
+    /// A server's totals.
+    Server(ServerRow),
+    /// A live command at rest.
+    Live(Box<CommandRow>),
+    /// A remembered key.
+    Key(KeyRow),
+    /// A frame of the journal. `count` = its ended commands are not in the totals yet.
+    Frame {
+        /// The frame.
+        frame: RecoveredFrame,
+        /// See above.
+        count: bool,
+    },
+}

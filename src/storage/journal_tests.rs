@@ -1,0 +1,209 @@
+//! The journal: commits are numbered without a gap, trimmed rows go, and the next run goes on where this one was.
+
+use std::sync::Mutex;
+
+use redb::StorageBackend;
+
+use super::*;
+use crate::engine::Change;
+use crate::ids::{FrameNo, ShardNo};
+use crate::storage::contract::Recovered;
+use crate::storage::open::{OpenOptions, open_with_backends};
+use crate::storage::record::samples;
+use crate::storage::{Checkpoint, FrameEncoder, FrameHash, RecoveryReport, RedbRest, Rest};
+
+/// A disk in memory that outlives the database on it.
+#[derive(Debug, Clone, Default)]
+struct Disk(Arc<Mutex<Vec<u8>>>);
+
+impl StorageBackend for Disk {
+    fn len(&self) -> std::io::Result<u64> {
+        Ok(self.0.lock().unwrap().len() as u64)
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        let at = offset as usize;
+        out.copy_from_slice(&self.0.lock().unwrap()[at..at + out.len()]);
+        Ok(())
+    }
+    fn set_len(&self, len: u64) -> std::io::Result<()> {
+        self.0.lock().unwrap().resize(len as usize, 0);
+        Ok(())
+    }
+    fn sync_data(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        let at = offset as usize;
+        self.0.lock().unwrap()[at..at + data.len()].copy_from_slice(data);
+        Ok(())
+    }
+}
+
+struct Run {
+    journal: RedbJournal,
+    rest: RedbRest,
+    report: RecoveryReport,
+    frames: Vec<(u64, u16, u64, Vec<Change>)>,
+}
+
+fn run(journal: &Disk, store: &Disk) -> Run {
+    let options = OpenOptions::default();
+    let (journal, rest, recovery) = open_with_backends(journal.clone(), store.clone(), options).unwrap();
+    let mut frames = Vec::new();
+    let report = recovery
+        .replay(&rest, &mut |piece| {
+            if let Recovered::Frame { frame, .. } = piece {
+                frames.push((frame.commit.0, frame.shard.0, frame.no.0, frame.changes));
+            }
+        })
+        .unwrap();
+    Run { journal, rest, report, frames }
+}
+
+impl Run {
+    fn encoder(&self, shard: u16) -> FrameEncoder {
+        let shard = ShardNo(shard);
+        let end = self.report.shards.iter().find(|end| end.shard == shard);
+        let (no, hash) = end.map_or((FrameNo(0), FrameHash::default()), |end| (end.no, end.hash));
+        FrameEncoder::new(shard, self.report.boot, no, hash)
+    }
+
+    fn rows(&self) -> u64 {
+        use redb::{ReadableDatabase, ReadableTableMetadata};
+        self.journal.db().begin_read().unwrap().open_table(COMMITS).unwrap().len().unwrap()
+    }
+}
+
+#[test]
+fn commits_come_back_in_order_and_chains_go_on() {
+    let (a, b) = (Disk::default(), Disk::default());
+    let mut first = run(&a, &b);
+    assert_eq!((first.report.boot, first.report.last_commit), (1, CommitNo(0)));
+    let mut zero = first.encoder(0);
+    let mut one = first.encoder(1);
+    let changes = samples::changes();
+    let frames = [zero.encode(FrameNo(1), &changes), one.encode(FrameNo(1), &[])];
+    assert_eq!(first.journal.append(&frames).unwrap(), CommitNo(1));
+    assert_eq!(first.journal.append(&[zero.encode(FrameNo(2), &changes)]).unwrap(), CommitNo(2));
+    drop(first);
+
+    let mut second = run(&a, &b);
+    let found: Vec<_> = second.frames.iter().map(|frame| (frame.0, frame.1, frame.2)).collect();
+    assert_eq!(found, [(1, 0, 1), (1, 1, 1), (2, 0, 2)]);
+    assert_eq!(second.frames[2].3, changes);
+    assert_eq!((second.report.boot, second.report.next_seq), (2, 705));
+    let frame = second.encoder(0).encode(FrameNo(3), &[]);
+    assert_eq!(second.journal.append(&[frame]).unwrap(), CommitNo(3));
+    drop(second);
+    assert_eq!(run(&a, &b).frames.len(), 4);
+}
+
+#[test]
+fn a_trimmed_journal_keeps_its_place() {
+    let (a, b) = (Disk::default(), Disk::default());
+    let mut first = run(&a, &b);
+    let mut encoder = first.encoder(0);
+    for no in 1..=200 {
+        first.journal.append(&[encoder.encode(FrameNo(no), &samples::changes())]).unwrap();
+    }
+    first.journal.trim(CommitNo(150)).unwrap();
+    assert_eq!(first.rows(), 200, "only with the next append");
+    first.journal.append(&[encoder.encode(FrameNo(201), &[])]).unwrap();
+    assert_eq!(first.rows(), 201 - TRIM_ROWS_MAX as u64, "a bounded number at a time");
+    first.journal.trim(CommitNo(999)).unwrap();
+    drop(first);
+
+    let mut second = run(&a, &b);
+    assert_eq!((second.frames.len(), second.rows()), (0, 0), "an orderly close trims what is left");
+    assert_eq!(second.report.last_commit, CommitNo(201));
+    assert_eq!(second.report.shards[0].no, FrameNo(201));
+    assert_eq!(second.report.next_seq, 705, "as the forgotten frames gave them out");
+    assert_eq!(second.report.missing.len(), 1, "nothing was written to the store");
+    let frame = second.encoder(0).encode(FrameNo(202), &[]);
+    assert_eq!(second.journal.append(&[frame]).unwrap(), CommitNo(202));
+    drop(second);
+    assert_eq!(run(&a, &b).frames.len(), 1);
+}
+
+#[test]
+fn a_journal_that_was_moved_away_starts_above_the_store() {
+    let (a, b) = (Disk::default(), Disk::default());
+    let mut first = run(&a, &b);
+    let mut encoder = first.encoder(0);
+    first.journal.append(&[encoder.encode(FrameNo(1), &[])]).unwrap();
+    let totals = vec![(ShardNo(0), FrameNo(1))];
+    first.rest.write(Checkpoint { parts: vec![], totals }).unwrap();
+    drop(first);
+
+    let a = Disk::default();
+    let mut second = run(&a, &b);
+    assert_eq!(second.report.boot, 2, "the store remembers");
+    assert_eq!((second.report.shards[0].no, second.report.missing.len()), (FrameNo(1), 0));
+    let frame = second.encoder(0).encode(FrameNo(2), &[]);
+    second.journal.append(&[frame]).unwrap();
+    drop(second);
+    assert_eq!(run(&a, &b).frames.len(), 1);
+}
+
+#[test]
+fn shards_that_are_no_more_are_contained_in_the_first_checkpoint() {
+    let (a, b) = (Disk::default(), Disk::default());
+    let mut first = run(&a, &b);
+    let frames = [first.encoder(0).encode(FrameNo(1), &[]), first.encoder(1).encode(FrameNo(1), &[])];
+    first.journal.append(&frames).unwrap();
+    drop(first);
+
+    let mut second = run(&a, &b);
+    let totals = vec![(ShardNo(0), FrameNo(1))];
+    second.rest.write(Checkpoint { parts: vec![], totals }).unwrap();
+    second.journal.trim(CommitNo(1)).unwrap();
+    drop(second);
+    assert_eq!(run(&a, &b).report.missing, vec![]);
+}
+
+#[test]
+fn a_frame_that_does_not_follow_is_named() {
+    let (a, b) = (Disk::default(), Disk::default());
+    let mut first = run(&a, &b);
+    let mut encoder = first.encoder(0);
+    let _lost = encoder.encode(FrameNo(1), &[]);
+    first.journal.append(&[encoder.encode(FrameNo(2), &[])]).unwrap();
+    drop(first);
+    let (_journal, rest, recovery) =
+        open_with_backends(a.clone(), b.clone(), OpenOptions::default()).unwrap();
+    let error = recovery.replay(&rest, &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("journal.redb is damaged at commits/1: frame 2 of shard 0"), "{error}");
+}
+
+#[test]
+fn a_damaged_commit_is_named() {
+    let (a, b) = (Disk::default(), Disk::default());
+    let mut first = run(&a, &b);
+    let frame = first.encoder(0).encode(FrameNo(1), &samples::changes());
+    first.journal.append(&[frame]).unwrap();
+    let transaction = first.journal.db().begin_write().unwrap();
+    {
+        let mut commits = transaction.open_table(COMMITS).unwrap();
+        let mut row = commits.get(1).unwrap().unwrap().value().to_vec();
+        row[100] ^= 1;
+        commits.insert(1, &row[..]).unwrap();
+    }
+    transaction.commit().unwrap();
+    drop(first);
+    let (_journal, rest, recovery) = open_with_backends(a, b, OpenOptions::default()).unwrap();
+    let error = recovery.replay(&rest, &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("commits/1: the checksum does not match"), "{error}");
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let store = Disk::default();
+    let journal = Disk::default();
+    let first = run(&journal, &store);
+    let transaction = first.journal.db().begin_write().unwrap();
+    transaction.open_table(META).unwrap().insert("format", &7u32.to_le_bytes()[..]).unwrap();
+    transaction.commit().unwrap();
+    drop(first);
+    let error = open_with_backends(journal, store, OpenOptions::default()).unwrap_err();
+    assert!(matches!(error, StorageError::TooNew { found: 7, supported: 1, .. }), "{error}");
+}

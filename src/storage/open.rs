@@ -1,0 +1,174 @@
+//! Opening a data directory: cold, checked after an unclean end, once per process. Never opens it twice.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::backends::FileBackend;
+use redb::{Builder, Database, StorageBackend};
+use rustix::fs::{Advice, fadvise};
+
+use super::clean::{CleanMark, sync_dir};
+use super::error::{DbFile, StorageError};
+use super::journal::RedbJournal;
+use super::recovery::Recovery;
+use super::rest::RedbRest;
+
+/// The name of the journal in the data directory.
+pub const JOURNAL_FILE: &str = "journal.redb";
+/// The name of the store at rest in the data directory.
+pub const STORE_FILE: &str = "store.redb";
+
+/// When redb walks every page of a file before it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Check {
+    /// Unless the process before closed in order.
+    #[default]
+    AfterUncleanEnd,
+    /// Always.
+    Always,
+}
+
+/// How to open.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenOptions {
+    /// When to check every page.
+    pub check: Check,
+    /// Bytes of pages of the journal in memory.
+    pub journal_cache_bytes: usize,
+    /// Bytes of pages of the store at rest in memory.
+    pub store_cache_bytes: usize,
+}
+
+impl Default for OpenOptions {
+    fn default() -> OpenOptions {
+        OpenOptions {
+            check: Check::default(),
+            journal_cache_bytes: 64 * 1024 * 1024,
+            store_cache_bytes: 128 * 1024 * 1024,
+        }
+    }
+}
+
+/// Opens (or makes) journal and store at rest in `dir`.
+///
+/// # Errors
+/// `InUse` when another process has them, `TooNew` when a newer program wrote them, `Damaged`, `Full`, `Io`.
+pub fn open(dir: &Path, options: OpenOptions) -> Result<(RedbJournal, RedbRest, Recovery), StorageError> {
+    let dir_file = DbFile::new(dir);
+    make_dir(dir).map_err(|error| dir_file.io("make", &error))?;
+    let journal = Opening::prepare(dir, JOURNAL_FILE)?;
+    let store = Opening::prepare(dir, STORE_FILE)?;
+    let (mark, clean) =
+        CleanMark::take(Some(dir)).map_err(|error| dir_file.io("take the clean mark off", &error))?;
+    open_all(journal, store, Arc::new(mark), clean, options)
+}
+
+/// Opens journal and store at rest on any storage: for tests that record, fail or tear writes.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with_backends(
+    journal: impl StorageBackend,
+    store: impl StorageBackend,
+    options: OpenOptions,
+) -> Result<(RedbJournal, RedbRest, Recovery), StorageError> {
+    let (mark, clean) = CleanMark::take(None).expect("no directory, no failure");
+    let journal = Opening { file: DbFile::new(Path::new(JOURNAL_FILE)), backend: journal };
+    let store = Opening { file: DbFile::new(Path::new(STORE_FILE)), backend: store };
+    open_all(journal, store, Arc::new(mark), clean, options)
+}
+
+fn open_all(
+    journal: Opening<impl StorageBackend>,
+    store: Opening<impl StorageBackend>,
+    mark: Arc<CleanMark>,
+    clean: bool,
+    options: OpenOptions,
+) -> Result<(RedbJournal, RedbRest, Recovery), StorageError> {
+    let check = !clean || options.check == Check::Always;
+    let (journal_file, store_file) = (journal.file.clone(), store.file.clone());
+    // The walk over a large store takes seconds, so the two go side by side.
+    let (journal, store) = std::thread::scope(|scope| {
+        let store = scope.spawn(|| store.open(check, options.store_cache_bytes));
+        (journal.open(check, options.journal_cache_bytes), store.join())
+    });
+    let store = store.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    let opened = journal.and_then(|journal| Ok((journal, store?)));
+    let (journal, store) = match opened {
+        Ok((journal, store)) => (Arc::new(journal), Arc::new(store)),
+        Err(error) => {
+            mark.spoil();
+            return Err(error);
+        }
+    };
+    let spoil = |error| {
+        mark.spoil();
+        error
+    };
+    let journal_db = Arc::clone(&journal);
+    let store_db = Arc::clone(&store);
+    let mut journal = RedbJournal::new(journal, journal_file.clone(), Arc::clone(&mark)).map_err(spoil)?;
+    let rest = RedbRest::new(store, store_file.clone(), Arc::clone(&mark)).map_err(spoil)?;
+    let boot = journal.boot().max(rest.meta().boot) + 1;
+    journal.set_boot(boot).map_err(spoil)?;
+    rest.set_boot(boot).map_err(spoil)?;
+    let recovery = Recovery::new((journal_db, journal_file), (store_db, store_file), &journal, &rest, clean);
+    Ok((journal, rest, recovery))
+}
+
+/// A file that is about to be opened.
+struct Opening<B> {
+    file: DbFile,
+    backend: B,
+}
+
+impl Opening<FileBackend> {
+    /// Makes the file when it is missing, and drops what the system remembers of it: after a failed sync, memory
+    /// may hold what the disk does not.
+    fn prepare(dir: &Path, name: &str) -> Result<Opening<FileBackend>, StorageError> {
+        let path = dir.join(name);
+        let file = DbFile::new(&path);
+        let opened = open_cold(dir, &path).map_err(|error| file.io("open", &error))?;
+        let backend = FileBackend::new(opened).map_err(file.redb("open"))?;
+        Ok(Opening { file, backend })
+    }
+}
+
+impl<B: StorageBackend> Opening<B> {
+    fn open(self, check: bool, cache_bytes: usize) -> Result<Database, StorageError> {
+        Builder::new()
+            .set_cache_size(cache_bytes)
+            .set_check_integrity_on_open(check)
+            .create_with_backend(self.backend)
+            .map_err(self.file.redb("open"))
+    }
+}
+
+fn open_cold(dir: &Path, path: &Path) -> io::Result<File> {
+    let new = !path.exists();
+    let mut options = fs::OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    file.sync_all()?;
+    if new {
+        sync_dir(dir)?;
+    }
+    fadvise(&file, 0, None, Advice::DontNeed)?;
+    Ok(file)
+}
+
+/// Makes the directory, and its name durable.
+fn make_dir(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    sync_dir(parent.unwrap_or(Path::new(".")))
+}
+
+#[cfg(test)]
+#[path = "open_tests.rs"]
+mod tests;

@@ -1,0 +1,71 @@
+//! Opening a directory: made privately, marked when closed in order, refused while in use.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn a_new_directory_is_private_and_a_clean_end_is_remembered_once() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("a/b");
+    let (journal, rest, recovery) = open(&dir, OpenOptions::default()).unwrap();
+    assert_eq!(mode(&dir), 0o700);
+    assert_eq!(mode(&dir.join(JOURNAL_FILE)), 0o600);
+    let report = recovery.replay(&rest, &mut |_| {}).unwrap();
+    assert_eq!((report.boot, report.clean), (1, false));
+    drop((journal, rest));
+    assert!(dir.join("clean").exists());
+
+    let (journal, rest, recovery) = open(&dir, OpenOptions::default()).unwrap();
+    assert!(!dir.join("clean").exists(), "taken off as long as it is open");
+    let report = recovery.replay(&rest, &mut |_| {}).unwrap();
+    assert_eq!((report.boot, report.clean), (2, true));
+    std::mem::forget((journal, rest));
+}
+
+#[test]
+fn a_directory_in_use_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let _held = open(dir.path(), OpenOptions::default()).unwrap();
+    let error = open(dir.path(), OpenOptions::default()).unwrap_err();
+    assert!(matches!(error, StorageError::InUse { .. }), "{error}");
+    assert!(!dir.path().join("clean").exists());
+}
+
+#[test]
+fn a_file_of_another_kind_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join(STORE_FILE), vec![b'x'; 8192]).unwrap();
+    let error = open(dir.path(), OpenOptions::default()).unwrap_err();
+    assert!(matches!(&error, StorageError::Damaged { file, .. } if file.ends_with(STORE_FILE)), "{error}");
+}
+
+#[test]
+fn a_flipped_bit_is_noticed_after_an_unclean_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, rest, recovery) = open(dir.path(), OpenOptions::default()).unwrap();
+    drop(recovery);
+    drop((journal, rest));
+    assert!(dir.path().join("clean").exists());
+    fs::remove_file(dir.path().join("clean")).unwrap();
+    let path = dir.path().join(STORE_FILE);
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(5).rposition(|window| window == b"store").unwrap();
+    bytes[at + 9] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let error = open(dir.path(), OpenOptions::default()).unwrap_err();
+    assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
+}
+
+#[test]
+fn a_path_that_cannot_be_a_directory_is_an_error() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("file");
+    fs::write(&path, b"").unwrap();
+    let error = open(&path, OpenOptions::default()).unwrap_err();
+    assert!(matches!(error, StorageError::Io { operation: "make", .. }), "{error}");
+}

@@ -1,0 +1,238 @@
+//! From the two files to the shards: totals, live commands, keys, then the journal's changes in commit order.
+//!
+//! Every row is checked before it is handed on; the first that does not hold ends the recovery.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use redb::{Database, ReadableDatabase, ReadableTable};
+
+use super::contract::{CommitNo, Recovered, RecoveredFrame};
+use super::error::{DbFile, StorageError};
+use super::frame::{FrameHash, FrameView};
+use super::journal::{RedbJournal, for_each_frame};
+use super::record::{ChainBase, Flaw, JournalMeta, ServerEntry, StoreMeta, decode_command, decode_keys};
+use super::rest::RedbRest;
+use super::tables::{COMMITS, KEYS, LIVE, SERVERS};
+use crate::ids::{FrameNo, Seq, ServerId, ShardNo};
+
+/// What lay on disk when the process started; replayed once.
+#[derive(Debug)]
+pub struct Recovery {
+    journal: (Arc<Database>, DbFile),
+    store: (Arc<Database>, DbFile),
+    journal_meta: JournalMeta,
+    store_meta: StoreMeta,
+    clean: bool,
+}
+
+/// Where a shard's chain of frames ends: its next encoder goes on from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShardEnd {
+    /// Whose.
+    pub shard: ShardNo,
+    /// The last frame.
+    pub no: FrameNo,
+    /// Its hash; zeros when the frame itself is lost.
+    pub hash: FrameHash,
+}
+
+/// Frames that were trimmed from the journal and that the store at rest does not contain: the store was moved
+/// away or is older than the journal. What they held is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MissingFrames {
+    /// Whose.
+    pub shard: ShardNo,
+    /// The first.
+    pub from: FrameNo,
+    /// The last.
+    pub to: FrameNo,
+}
+
+/// What a recovery found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// The number of this run, from 1, rising with every open.
+    pub boot: u32,
+    /// The process before closed in order.
+    pub clean: bool,
+    /// Live commands at rest.
+    pub live: u64,
+    /// Remembered keys.
+    pub keys: u64,
+    /// Frames replayed.
+    pub frames: u64,
+    /// Changes in them.
+    pub changes: u64,
+    /// Bytes of rows read.
+    pub bytes: u64,
+    /// Group commits replayed, and the last commit there ever was.
+    pub last_commit: CommitNo,
+    /// By rising shard; a shard without an entry has no frame yet.
+    pub shards: Vec<ShardEnd>,
+    /// No seq at or above this was ever given out.
+    pub next_seq: u64,
+    /// Empty unless a file was moved away or comes from another time than the other.
+    pub missing: Vec<MissingFrames>,
+}
+
+impl Recovery {
+    pub(super) fn new(
+        journal_db: (Arc<Database>, DbFile),
+        store_db: (Arc<Database>, DbFile),
+        journal: &RedbJournal,
+        rest: &RedbRest,
+        clean: bool,
+    ) -> Recovery {
+        Recovery {
+            journal: journal_db,
+            store: store_db,
+            journal_meta: journal.meta().clone(),
+            store_meta: rest.meta(),
+            clean,
+        }
+    }
+
+    /// The number of this run, from 1, rising with every open, durable since the open.
+    pub fn boot(&self) -> u32 {
+        self.journal_meta.boot
+    }
+
+    /// Hands everything to `take`, in the order of [`Recovered`]'s variants, and reports.
+    /// `rest` is the store that was opened with it.
+    ///
+    /// # Errors
+    /// `Damaged` at the first record that does not hold, or a failed read.
+    pub fn replay(
+        self,
+        rest: &RedbRest,
+        take: &mut dyn FnMut(Recovered),
+    ) -> Result<RecoveryReport, StorageError> {
+        let mut report = RecoveryReport {
+            boot: self.boot(),
+            clean: self.clean,
+            next_seq: self.store_meta.next_seq,
+            last_commit: CommitNo(self.journal_meta.trimmed),
+            ..RecoveryReport::default()
+        };
+        self.replay_store(&mut report, take)?;
+        let chains = self.replay_journal(&mut report, take)?;
+        self.finish(&mut report, &chains);
+        rest.note_recovered(report.shards.iter().map(|end| (end.shard, end.no)).collect());
+        Ok(report)
+    }
+
+    fn replay_store(
+        &self,
+        report: &mut RecoveryReport,
+        take: &mut dyn FnMut(Recovered),
+    ) -> Result<(), StorageError> {
+        let (db, file) = &self.store;
+        let reader = db.begin_read().map_err(file.redb("begin a transaction in"))?;
+        let servers = reader.open_table(SERVERS).map_err(file.redb("open a table of"))?;
+        for row in servers.iter().map_err(file.redb("read"))? {
+            let (key, row) = row.map_err(file.redb("read"))?;
+            let server = ServerId(key.value());
+            let entry = ServerEntry::decode(server, row.value())
+                .map_err(|flaw| file.damaged("servers", server.0, flaw))?;
+            report.bytes += row.value().len() as u64;
+            take(Recovered::Server(entry.row(server)));
+        }
+        let live = reader.open_table(LIVE).map_err(file.redb("open a table of"))?;
+        for row in live.iter().map_err(file.redb("read"))? {
+            let (key, row) = row.map_err(file.redb("read"))?;
+            let seq = Seq(key.value());
+            let command =
+                decode_command(seq, row.value()).map_err(|flaw| file.damaged("live", seq.0, flaw))?;
+            report.live += 1;
+            report.bytes += row.value().len() as u64;
+            report.next_seq = report.next_seq.max(seq.0 + 1);
+            take(Recovered::Live(Box::new(command)));
+        }
+        let keys = reader.open_table(KEYS).map_err(file.redb("open a table of"))?;
+        for row in keys.iter().map_err(file.redb("read"))? {
+            let (key, row) = row.map_err(file.redb("read"))?;
+            let (checkpoint, chunk) = key.value();
+            let (_, keys) = decode_keys(checkpoint, chunk, row.value())
+                .map_err(|flaw| file.damaged("keys", format_args!("{checkpoint},{chunk}"), flaw))?;
+            report.bytes += row.value().len() as u64;
+            for key in keys {
+                report.keys += 1;
+                take(Recovered::Key(key));
+            }
+        }
+        Ok(())
+    }
+
+    fn replay_journal(
+        &self,
+        report: &mut RecoveryReport,
+        take: &mut dyn FnMut(Recovered),
+    ) -> Result<BTreeMap<ShardNo, ChainBase>, StorageError> {
+        let (db, file) = &self.journal;
+        let mut chains: BTreeMap<ShardNo, ChainBase> =
+            self.journal_meta.bases.iter().map(|base| (base.shard, *base)).collect();
+        let reader = db.begin_read().map_err(file.redb("begin a transaction in"))?;
+        let commits = reader.open_table(COMMITS).map_err(file.redb("open a table of"))?;
+        for row in commits.iter().map_err(file.redb("read"))? {
+            let (key, row) = row.map_err(file.redb("read"))?;
+            let no = CommitNo(key.value());
+            let damaged = |flaw| file.damaged("commits", no.0, flaw);
+            if no.0 != report.last_commit.0 + 1 {
+                return Err(damaged(Flaw::new(format!("it follows commit {}", report.last_commit.0))));
+            }
+            report.last_commit = no;
+            report.bytes += row.value().len() as u64;
+            for_each_frame(no, row.value(), |frame| {
+                let changes = self.check_frame(&frame, &mut chains)?;
+                report.frames += 1;
+                report.changes += changes.len() as u64;
+                let count = frame.no > self.store_meta.total(frame.shard);
+                let frame = RecoveredFrame { commit: no, shard: frame.shard, no: frame.no, changes };
+                take(Recovered::Frame { frame, count });
+                Ok(())
+            })
+            .map_err(damaged)?;
+        }
+        Ok(chains)
+    }
+
+    fn check_frame(
+        &self,
+        frame: &FrameView<'_>,
+        chains: &mut BTreeMap<ShardNo, ChainBase>,
+    ) -> Result<Vec<crate::engine::Change>, Flaw> {
+        frame.follows(chains.get(&frame.shard))?;
+        if frame.epoch >= self.boot() {
+            return Err(Flaw::new(format!("written by run {}, which is yet to come", frame.epoch)));
+        }
+        let changes = frame.changes()?;
+        let base = chains.entry(frame.shard).or_insert(frame.base());
+        *base = ChainBase { top_seq: base.top_seq.max(frame.top_seq), ..frame.base() };
+        Ok(changes)
+    }
+
+    /// Where each shard goes on, and what the two files do not agree on.
+    fn finish(&self, report: &mut RecoveryReport, chains: &BTreeMap<ShardNo, ChainBase>) {
+        let mut ends: BTreeMap<ShardNo, ShardEnd> = BTreeMap::new();
+        for chain in chains.values() {
+            report.next_seq = report.next_seq.max(chain.top_seq + 1);
+            let end = ShardEnd { shard: chain.shard, no: chain.no, hash: FrameHash(chain.hash) };
+            ends.insert(chain.shard, end);
+        }
+        for base in &self.journal_meta.bases {
+            let contained = self.store_meta.total(base.shard);
+            if contained < base.no {
+                let from = FrameNo(contained.0 + 1);
+                report.missing.push(MissingFrames { shard: base.shard, from, to: base.no });
+            }
+        }
+        // The journal was moved away or is older than the store: start above what the store contains.
+        for &(shard, no) in &self.store_meta.totals {
+            if ends.get(&shard).is_none_or(|end| end.no < no) {
+                ends.insert(shard, ShardEnd { shard, no, hash: FrameHash::default() });
+            }
+        }
+        report.shards = ends.into_values().collect();
+    }
+}

@@ -1,0 +1,69 @@
+//! The tables of the two files and the version of their format. Names and types are stored: never change them.
+
+use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
+
+use super::error::{DbFile, StorageError};
+
+/// The version of the format of both files. A file with a higher one is refused untouched.
+pub(super) const FORMAT_VERSION: u32 = 1;
+
+/// The row of `META` that holds the format version: four bytes, little endian, readable by any version.
+const FORMAT_KEY: &str = "format";
+
+/// Both files: `format`, and a sealed row for where the file stands.
+pub(super) const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
+/// `journal.redb`: commit -> frames.
+pub(super) const COMMITS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("commits");
+
+/// `store.redb`: seq -> command that has not ended.
+pub(super) const LIVE: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("live");
+/// `store.redb`: seq -> command that has ended.
+pub(super) const ENDED: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("ended");
+/// `store.redb`: (checkpoint, server) -> the commands that ended there.
+pub(super) const ENDED_BY_SERVER: TableDefinition<'static, (u64, u32), &[u8]> =
+    TableDefinition::new("ended_by_server");
+/// `store.redb`: first seq -> order.
+pub(super) const ORDERS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("orders");
+/// `store.redb`: (checkpoint, chunk) -> the orders that came with it.
+pub(super) const ORDERS_BY_CHECKPOINT: TableDefinition<'static, (u64, u32), &[u8]> =
+    TableDefinition::new("orders_by_checkpoint");
+/// `store.redb`: (checkpoint, chunk) -> idempotency keys.
+pub(super) const KEYS: TableDefinition<'static, (u64, u32), &[u8]> = TableDefinition::new("keys");
+/// `store.redb`: server -> totals.
+pub(super) const SERVERS: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("servers");
+
+/// Begins a transaction that is durable when its commit returns and cannot come back half after a failed sync.
+pub(super) fn begin_durable(db: &Database, file: &DbFile) -> Result<WriteTransaction, StorageError> {
+    let mut transaction = db.begin_write().map_err(file.redb("begin a transaction in"))?;
+    transaction
+        .set_durability(redb::Durability::Immediate)
+        .expect("a transaction without savepoints takes any durability");
+    transaction.set_two_phase_commit(true);
+    Ok(transaction)
+}
+
+/// Checks the format of a file, and lets `tables` make every table of a new one. True = it is new.
+pub(super) fn check_format(
+    transaction: &WriteTransaction,
+    file: &DbFile,
+    tables: impl FnOnce(&WriteTransaction) -> Result<(), redb::TableError>,
+) -> Result<bool, StorageError> {
+    let mut meta = transaction.open_table(META).map_err(file.redb("open a table of"))?;
+    let found = {
+        let row = meta.get(FORMAT_KEY).map_err(file.redb("read"))?;
+        row.map(|row| <[u8; 4]>::try_from(row.value()).map(u32::from_le_bytes))
+    };
+    match found {
+        Some(Ok(found)) if found > FORMAT_VERSION => {
+            let file = file.path().to_path_buf();
+            Err(StorageError::TooNew { file, found, supported: FORMAT_VERSION })
+        }
+        Some(Ok(FORMAT_VERSION)) => Ok(false),
+        Some(_) => Err(file.damaged("meta", FORMAT_KEY, super::record::Flaw::new("not a known version"))),
+        None => {
+            meta.insert(FORMAT_KEY, &FORMAT_VERSION.to_le_bytes()[..]).map_err(file.redb("write"))?;
+            tables(transaction).map_err(file.redb("make a table of"))?;
+            Ok(true)
+        }
+    }
+}
