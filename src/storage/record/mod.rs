@@ -25,6 +25,7 @@ mod server;
 mod vocabulary;
 
 #[cfg(test)]
+#[path = "samples_tests.rs"]
 pub(crate) mod samples;
 #[cfg(test)]
 pub(crate) use samples::assert_golden;
