@@ -1,3 +1,5 @@
+//! Tests of the ledger: crashes at every byte, damage at every byte, a failing disk.
+
 use super::*;
 use crate::protocol::Outcome;
 

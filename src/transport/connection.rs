@@ -1,0 +1,313 @@
+//! The life of one connection, the same for both kinds of peers and for any carrier. It decides nothing about commands.
+//!
+//! ```text
+//! carrier open ─▶ login (one deadline) ─▶ serving ─▶ ending: error or go-away frame, close, a moment for the peer to read
+//!                     │                     ├─ frames come in      ─▶ the broker's handle
+//!                     │                     ├─ the mailbox has mail ─▶ all of it, as few messages, one flush
+//!                     │                     ├─ events               ─▶ after the answers, in turns
+//!                     └─ refused            └─ tick: ping the silent, end the dead and the slow
+//! ```
+//! What must stay true: mail is taken only when everything before it is written, and nothing is read while the peer
+//! owes us more than its window, so that a connection holds a bounded amount whatever its peer does.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::ending::Ending;
+pub(super) use super::login::Login;
+use super::login::{LoggedIn, Peer, login};
+use super::plugin::Plugin;
+use super::publisher::Publisher;
+use super::settings::TransportSettings;
+use super::upgrade::Role;
+use super::wire::{Step, Wire};
+use crate::broker::{Followed, Handle, Mailbox, ToPeer};
+use crate::protocol::{Code, HEADER_BYTES, Request, Response};
+
+/// Bytes of frames in one message, but for a single larger frame; also how much is encoded before it is written.
+const MESSAGE_BYTES: usize = 256 * 1024;
+/// Bytes of answers made while reading (pongs, refusals) that may wait before reading stops.
+const ANSWERS_BYTES_MAX: usize = 64 * 1024;
+/// Capacity that an empty buffer may keep.
+const KEPT_BYTES: usize = 512;
+/// How long a peer may take to read why its connection ends.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Half heartbeats of silence after which a peer is pinged, and after which it is gone.
+const QUIET_TICKS_PING: u32 = 2;
+const QUIET_TICKS_MAX: u32 = 4;
+
+/// Runs a connection to its end.
+pub(super) async fn run<W: Wire>(
+    mut wire: W,
+    login_as: Login,
+    handle: &Handle,
+    settings: &TransportSettings,
+) {
+    let role = match login_as.role {
+        Role::Plugin => "plugin",
+        Role::Publisher => "publisher",
+    };
+    let address = login_as.peer;
+    let mut who = String::new();
+    let ending = match login(&mut wire, &login_as, handle).await {
+        Err(ending) => ending,
+        Ok(logged_in) => {
+            drop(login_as);
+            who = match &logged_in.peer {
+                Peer::Plugin(server) => server.id.to_string(),
+                Peer::Publisher(principal) => principal.store.to_string(),
+            };
+            tracing::debug!(role, peer = %address, who, "logged in");
+            match serve(&mut wire, logged_in, handle, settings).await {
+                Ok(never) => match never {},
+                Err(ending) => ending,
+            }
+        }
+    };
+    tracing::debug!(role, peer = %address, who, ending = ending.name(), "connection ended");
+    if let Some((frame, close)) = ending.frame() {
+        let mut out = BytesMut::new();
+        frame.encode(&mut out).expect("details are short");
+        wire.queue(&out);
+        let _ = timeout(CLOSE_TIMEOUT, wire.close(close, ending.name())).await;
+    }
+}
+
+async fn serve<W: Wire>(
+    wire: &mut W,
+    logged_in: LoggedIn,
+    handle: &Handle,
+    settings: &TransportSettings,
+) -> Result<Infallible, Ending> {
+    let mut connection = Connection::open(wire, logged_in, handle, settings).await?;
+    connection.serve().await
+}
+
+struct Connection<'a, W> {
+    wire: &'a mut W,
+    settings: &'a TransportSettings,
+    mailbox: Arc<Mailbox>,
+    role: RoleState,
+    /// Mail that was taken and did not fit in the last message.
+    mail: VecDeque<ToPeer>,
+    /// Whole frames that are not queued yet.
+    out: BytesMut,
+    pulse: Pulse,
+}
+
+// One of these per connection, next to much larger buffers.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one of these per connection; boxing one kind would cost an allocation"
+)]
+enum RoleState {
+    Plugin(Plugin),
+    Publisher(Publisher),
+}
+
+impl<'a, W: Wire> Connection<'a, W> {
+    async fn open(
+        wire: &'a mut W,
+        logged_in: LoggedIn,
+        handle: &Handle,
+        settings: &'a TransportSettings,
+    ) -> Result<Connection<'a, W>, Ending> {
+        let LoggedIn { peer, message, hello_bytes } = logged_in;
+        let mailbox = Arc::new(Mailbox::default());
+        let mut out = BytesMut::new();
+        let hello = Request::decode(&message, message.len())?;
+        let role = match (&peer, hello) {
+            (Peer::Plugin(server), Some((Request::PluginHello(hello), _))) => {
+                RoleState::Plugin(Plugin::connect(handle, server, &hello, mailbox.clone()).await?)
+            }
+            (Peer::Publisher(principal), _) => RoleState::Publisher(Publisher::connect(
+                handle,
+                principal,
+                mailbox.clone(),
+                settings,
+                &mut out,
+            )),
+            _ => return Err(Ending::code(Code::Internal)),
+        };
+        let pulse = Pulse::default();
+        let mut connection = Connection { wire, settings, mailbox, role, mail: VecDeque::new(), out, pulse };
+        connection.on_frames(&message[hello_bytes..]).await?;
+        Ok(connection)
+    }
+
+    async fn serve(&mut self) -> Result<Infallible, Ending> {
+        let tick_length = (self.settings.heartbeat / 2).max(Duration::from_millis(5));
+        let tick = sleep(tick_length);
+        tokio::pin!(tick);
+        loop {
+            if self.wire.unwritten() == 0 {
+                self.take_mail()?;
+            }
+            let writing = self.wire.unwritten() > 0;
+            let reading = self.may_read();
+            tokio::select! {
+                step = self.wire.step(reading) => match step? {
+                    Step::Frames(message) => {
+                        self.pulse.heard = true;
+                        self.on_frames(&message).await?;
+                    }
+                    Step::Heard => self.pulse.heard = true,
+                    Step::Written => {}
+                    Step::Closed => return Err(Ending::Gone),
+                },
+                () = self.mailbox.ready(), if !writing => {}
+                event = self.role.next_event(), if !writing => self.role.put_events(event, &mut self.out),
+                () = &mut tick => {
+                    self.on_tick(reading)?;
+                    tick.as_mut().reset(Instant::now() + tick_length);
+                }
+            }
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        let owed = match &self.role {
+            RoleState::Plugin(plugin) => plugin.may_read(),
+            RoleState::Publisher(publisher) => publisher.may_read(),
+        };
+        owed && self.out.len() < ANSWERS_BYTES_MAX
+    }
+
+    async fn on_frames(&mut self, message: &[u8]) -> Result<(), Ending> {
+        match &mut self.role {
+            RoleState::Plugin(plugin) => plugin.on_frames(message, &mut self.out).await,
+            RoleState::Publisher(publisher) => publisher.on_frames(message, &mut self.out).await,
+        }
+    }
+
+    /// Encodes all that waits, up to a message's worth, and queues it.
+    fn take_mail(&mut self) -> Result<(), Ending> {
+        self.mailbox.drain(&mut self.mail);
+        let mut ending = Ok(());
+        while ending.is_ok() && self.out.len() < MESSAGE_BYTES {
+            let Some(mail) = self.mail.pop_front() else { break };
+            ending = self.put(mail);
+        }
+        if let RoleState::Plugin(plugin) = &mut self.role {
+            plugin.put_last(&mut self.out);
+        }
+        // What came before the end is still sent.
+        for message in messages(&self.out) {
+            self.wire.queue(message);
+        }
+        self.out.clear();
+        if self.out.capacity() > KEPT_BYTES {
+            self.out = BytesMut::new();
+        }
+        if self.mail.is_empty() && self.mail.capacity() > 16 {
+            self.mail = VecDeque::new();
+        }
+        ending
+    }
+
+    fn put(&mut self, mail: ToPeer) -> Result<(), Ending> {
+        match (mail, &mut self.role) {
+            (ToPeer::Plugin(message), RoleState::Plugin(plugin)) => {
+                plugin.put(message, self.settings, &mut self.out)
+            }
+            (ToPeer::Published { request, result }, RoleState::Publisher(publisher)) => {
+                publisher.put(request, result, &mut self.out)
+            }
+            (ToPeer::GoAway { delay_ms }, _) => Err(Ending::GoAway { delay_ms }),
+            (mail, _) => {
+                tracing::error!(?mail, "mail for the other kind of peer");
+                Err(Ending::code(Code::Internal))
+            }
+        }
+    }
+
+    fn on_tick(&mut self, reading: bool) -> Result<(), Ending> {
+        let unwritten = self.wire.unwritten();
+        self.pulse.stuck =
+            if unwritten > 0 && unwritten == self.pulse.unwritten { self.pulse.stuck + 1 } else { 0 };
+        self.pulse.unwritten = unwritten;
+        if self.settings.heartbeat / 2 * self.pulse.stuck >= self.settings.write_timeout {
+            return Err(Ending::code(Code::SlowReader));
+        }
+        // While we do not read, silence is our own doing.
+        let heard = std::mem::take(&mut self.pulse.heard) || !reading;
+        self.pulse.quiet = if heard { 0 } else { self.pulse.quiet + 1 };
+        match self.pulse.quiet {
+            QUIET_TICKS_MAX.. => Err(Ending::code(Code::HeartbeatTimeout)),
+            QUIET_TICKS_PING => {
+                let ping = Response::Ping { nonce: u64::from(self.pulse.quiet) };
+                ping.encode(&mut self.out).expect("a ping fits");
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl RoleState {
+    async fn next_event(&mut self) -> Option<Followed> {
+        match self {
+            RoleState::Plugin(_) => std::future::pending().await,
+            RoleState::Publisher(publisher) => publisher.next_event().await,
+        }
+    }
+
+    fn put_events(&mut self, first: Option<Followed>, out: &mut BytesMut) {
+        if let RoleState::Publisher(publisher) = self {
+            publisher.put_events(first, out);
+        }
+    }
+}
+
+/// What is known of the peer's health, in ticks of half a heartbeat: hearing and writing cost nothing.
+#[derive(Default)]
+struct Pulse {
+    heard: bool,
+    quiet: u32,
+    unwritten: usize,
+    stuck: u32,
+}
+
+/// Cuts whole frames into messages of `MESSAGE_BYTES`, or of one larger frame.
+fn messages(frames: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = frames;
+    std::iter::from_fn(move || {
+        let mut end = if rest.len() <= MESSAGE_BYTES { rest.len() } else { 0 };
+        while end < rest.len() {
+            let length = u32::from_le_bytes([rest[end + 1], rest[end + 2], rest[end + 3], 0]) as usize;
+            if end > 0 && end + HEADER_BYTES + length > MESSAGE_BYTES {
+                break;
+            }
+            end += HEADER_BYTES + length;
+        }
+        let (message, after) = rest.split_at(end);
+        rest = after;
+        (!message.is_empty()).then_some(message)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_hold_whole_frames() {
+        let mut frames = BytesMut::new();
+        let mut sizes = Vec::new();
+        for length in [10usize, 200_000, 70_000, 300_000, 5, 0, 262_140, 1] {
+            let [low, middle, high, _] = (length as u32).to_le_bytes();
+            frames.extend_from_slice(&[0x99, low, middle, high]);
+            frames.resize(frames.len() + length, 0);
+            sizes.push(length + HEADER_BYTES);
+        }
+        let cut: Vec<usize> = messages(&frames).map(<[u8]>::len).collect();
+        let of = |range: std::ops::Range<usize>| sizes[range].iter().sum::<usize>();
+        assert_eq!(cut, [of(0..2), of(2..3), of(3..4), of(4..6), of(6..7), of(7..8)]);
+        assert_eq!(messages(&[]).count(), 0);
+    }
+}

@@ -1,0 +1,174 @@
+//! The accept loop: a bounded number of sockets, HTTP with a deadline on headers, upgrades taken out, the rest given to
+//! the router. It knows no frame and no route.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, timeout};
+use tower::ServiceExt;
+
+use super::connection::{self, Login};
+use super::settings::TransportSettings;
+use super::upgrade::{self, Role};
+use super::websocket::WebSocket;
+use crate::broker::Handle;
+
+/// Bytes of a request's head at most.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Bytes that one system call reads from a plugin; it is held while the connection is idle.
+const PLUGIN_READ_BYTES: usize = 2 * 1024;
+/// Bytes that one system call reads from a publisher; there are few of them.
+const PUBLISHER_READ_BYTES: usize = 16 * 1024;
+/// The pause after a failed accept, so that a process without descriptors does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// What a socket over the limit is told.
+const FULL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+struct Shared {
+    router: Router,
+    handle: Handle,
+    settings: Arc<TransportSettings>,
+}
+
+/// Serves REST (the router) and both kinds of connections on one port until `shutdown` turns true, then until all open
+/// requests and connections have ended or `shutdown_grace` is over. Connections end when the broker tells them
+/// to go away, so stop the broker at the same time.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    handle: Handle,
+    settings: TransportSettings,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let sockets_max = settings.connections_max.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
+    let sockets = Arc::new(Semaphore::new(sockets_max));
+    let grace = settings.shutdown_grace;
+    let shared = Arc::new(Shared { router, handle, settings: Arc::new(settings) });
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stopped(&mut shutdown) => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        match sockets.clone().try_acquire_owned() {
+            Ok(permit) => {
+                tokio::spawn(serve_http(shared.clone(), stream, peer, Arc::new(permit), shutdown.clone()));
+            }
+            Err(_) => {
+                tracing::debug!(%peer, sockets_max, "refused: too many sockets");
+                let _ = stream.try_write(FULL);
+            }
+        }
+    }
+    drop(listener);
+    if timeout(grace, sockets.acquire_many(sockets_max as u32)).await.is_err() {
+        let left = sockets_max - sockets.available_permits();
+        tracing::info!(left, "shutdown: sockets cut off after the grace period");
+    }
+}
+
+/// Returns once `shutdown` is true, or its sender is gone.
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
+async fn serve_http(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    permit: Arc<OwnedSemaphorePermit>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let accepted = Instant::now();
+    let _ = stream.set_nodelay(true);
+    let settings = shared.settings.clone();
+    let first = AtomicBool::new(true);
+    let service = service_fn(move |request| {
+        // The first request's deadline began with the socket, a later one's begins with itself.
+        let since = if first.swap(false, Ordering::Relaxed) { accepted } else { Instant::now() };
+        respond(shared.clone(), request, peer, permit.clone(), since)
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.login_timeout)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(serving);
+    let result = tokio::select! {
+        result = serving.as_mut() => result,
+        () = stopped(&mut shutdown) => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%peer, %error, "http connection ended");
+    }
+}
+
+async fn respond(
+    shared: Arc<Shared>,
+    mut request: Request<Incoming>,
+    peer: SocketAddr,
+    permit: Arc<OwnedSemaphorePermit>,
+    since: Instant,
+) -> Result<Response<Body>, Infallible> {
+    let Some(role) = upgrade::role(request.uri().path()) else {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        return shared.router.clone().oneshot(request.map(Body::new)).await;
+    };
+    let response = upgrade::answer(&request);
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let login = Login {
+            role,
+            bearer: upgrade::bearer(request.headers()),
+            deadline: since + shared.settings.login_timeout,
+            peer,
+        };
+        let upgrading = hyper::upgrade::on(&mut request);
+        tokio::spawn(upgraded(shared, upgrading, login, permit));
+    }
+    Ok(response)
+}
+
+/// Takes the raw socket out of hyper and runs the connection on it; holds the socket's permit to the end.
+async fn upgraded(
+    shared: Arc<Shared>,
+    upgrading: hyper::upgrade::OnUpgrade,
+    login: Login,
+    _permit: Arc<OwnedSemaphorePermit>,
+) {
+    let Ok(Ok(upgraded)) = tokio::time::timeout_at(login.deadline, upgrading).await else { return };
+    let parts = upgraded
+        .downcast::<TokioIo<TcpStream>>()
+        .expect("serve_http gives hyper nothing but a TcpStream in a TokioIo");
+    let read_bytes = match login.role {
+        Role::Plugin => PLUGIN_READ_BYTES,
+        Role::Publisher => PUBLISHER_READ_BYTES,
+    };
+    let wire = WebSocket::new(parts.io.into_inner(), parts.read_buf, read_bytes);
+    connection::run(wire, login, &shared.handle, &shared.settings).await;
+}

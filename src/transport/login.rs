@@ -1,0 +1,108 @@
+//! From the first byte to a known peer: the first frame, the version, the credentials. Bounded by one deadline.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use tokio::time::{Instant, timeout_at};
+
+use super::ending::Ending;
+use super::upgrade::Role;
+use super::wire::{Step, Wire};
+use crate::broker::{Handle, Principal, Server};
+use crate::limits::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_BEFORE_LOGIN};
+use crate::protocol::{Code, Credential, Request, VERSION};
+
+/// What the carrier knows before the first frame.
+pub(super) struct Login {
+    /// Which of the two kinds of peers this path is for.
+    pub(super) role: Role,
+    /// The credential of the upgrade request. With it, the hello may be as large as any frame.
+    pub(super) bearer: Option<String>,
+    /// When the login must be over.
+    pub(super) deadline: Instant,
+    /// The other end of the socket.
+    pub(super) peer: SocketAddr,
+}
+
+/// A peer that has proved who it is.
+pub(super) enum Peer {
+    Plugin(Arc<Server>),
+    Publisher(Principal),
+}
+
+/// The outcome of a login.
+pub(super) struct LoggedIn {
+    pub(super) peer: Peer,
+    /// The message with the hello.
+    pub(super) message: Bytes,
+    /// Bytes of the hello in it; other frames may follow.
+    pub(super) hello_bytes: usize,
+}
+
+/// Reads the hello and checks who it is.
+pub(super) async fn login<W: Wire>(wire: &mut W, login: &Login, handle: &Handle) -> Result<LoggedIn, Ending> {
+    match timeout_at(login.deadline, login_unbounded(wire, login, handle)).await {
+        Ok(result) => result,
+        Err(_) => Err(Ending::code(Code::LoginTimeout)),
+    }
+}
+
+async fn login_unbounded<W: Wire>(wire: &mut W, login: &Login, handle: &Handle) -> Result<LoggedIn, Ending> {
+    let (mut peer, mut max) = (None, FRAME_BYTES_MAX_BEFORE_LOGIN);
+    if let Some(bearer) = &login.bearer {
+        peer = Some(check(login.role, bearer, handle).await?);
+        max = FRAME_BYTES_MAX;
+        wire.on_login();
+    }
+    let message = first_message(wire).await?;
+    let Some((hello, hello_bytes)) = Request::decode(&message, max)? else {
+        return Err(Ending::error(Code::BadFrame, "the first message ends inside its first frame"));
+    };
+    let (credential, version_min, version_max) = match (login.role, &hello) {
+        (Role::Plugin, Request::PluginHello(hello)) => {
+            (hello.credential, hello.version_min, hello.version_max)
+        }
+        (Role::Publisher, Request::PublisherHello(hello)) => {
+            (hello.credential, hello.version_min, hello.version_max)
+        }
+        _ => {
+            let detail = match login.role {
+                Role::Plugin => "the first frame on this path must be a plugin hello",
+                Role::Publisher => "the first frame on this path must be a publisher hello",
+            };
+            return Err(Ending::error(Code::ProtocolViolation, detail));
+        }
+    };
+    if !(version_min..=version_max).contains(&VERSION) {
+        let detail =
+            format!("this broker speaks version {VERSION}, the hello offers {version_min} to {version_max}");
+        return Err(Ending::error(Code::UnsupportedVersion, detail));
+    }
+    let peer = match (peer, credential) {
+        (Some(peer), _) => peer,
+        (None, Credential::Token(token)) => check(login.role, token, handle).await?,
+        // Tickets are not given out yet, so none is valid.
+        (None, Credential::Ticket(_)) => return Err(Ending::code(Code::InvalidCredentials)),
+        (None, Credential::None) => return Err(Ending::code(Code::LoginRequired)),
+    };
+    wire.on_login();
+    Ok(LoggedIn { peer, message, hello_bytes })
+}
+
+async fn check(role: Role, credential: &str, handle: &Handle) -> Result<Peer, Ending> {
+    Ok(match role {
+        Role::Plugin => Peer::Plugin(handle.registry().check_token(credential).await?),
+        Role::Publisher => Peer::Publisher(handle.registry().check_key(credential).await?),
+    })
+}
+
+async fn first_message<W: Wire>(wire: &mut W) -> Result<Bytes, Ending> {
+    loop {
+        match wire.step(true).await? {
+            Step::Frames(message) if message.has_remaining() => return Ok(message),
+            Step::Frames(_) | Step::Heard | Step::Written => {}
+            Step::Closed => return Err(Ending::Gone),
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! What an operator may choose about connections.
+
+use std::time::Duration;
+
+/// Settings of the listener and of every connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransportSettings {
+    /// Open sockets at most, HTTP ones included; one more is answered 503.
+    pub connections_max: usize,
+    /// From accepting a socket to the end of its login, and for the headers of each HTTP request.
+    pub login_timeout: Duration,
+    /// A peer that was silent for this long is pinged; after twice to two and a half times as long it is gone.
+    pub heartbeat: Duration,
+    /// A peer that takes no byte for this long, while bytes wait for it, is a slow reader.
+    pub write_timeout: Duration,
+    /// Publishes of one connection that wait for their answer; at that many no more is read from it.
+    pub publish_window: u32,
+    /// What a plugin is told of the engine's ack deadline; has to be the engine's own setting.
+    pub ack_deadline: Duration,
+    /// How long open requests and connections have to end once the broker stops.
+    pub shutdown_grace: Duration,
+}
+
+impl Default for TransportSettings {
+    fn default() -> Self {
+        TransportSettings {
+            connections_max: 65_536,
+            login_timeout: Duration::from_secs(5),
+            heartbeat: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(10),
+            publish_window: 1024,
+            ack_deadline: Duration::from_secs(60),
+            shutdown_grace: Duration::from_secs(5),
+        }
+    }
+}
+
+impl TransportSettings {
+    /// The heartbeat as frames carry it.
+    pub(super) fn heartbeat_ms(&self) -> u32 {
+        u32::try_from(self.heartbeat.as_millis()).unwrap_or(u32::MAX)
+    }
+}

@@ -1,0 +1,186 @@
+//! WebSocket messages to batches of frames and back: small buffers while idle, one write for all that waits.
+//!
+//! Reading, control frames and the closing handshake are tungstenite's. What we send is appended to one buffer
+//! and written from there, so that a connection keeps no more than its read buffer once everything is written.
+
+use std::future::poll_fn;
+use std::io::{self, ErrorKind, Read, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, FrameHeader};
+use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
+use tokio_tungstenite::tungstenite::{Error, error::ProtocolError};
+
+use super::wire::{Fault, Step, Wire};
+use crate::limits::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_BEFORE_LOGIN};
+
+/// Bytes of pongs and close replies that may wait before reading stops.
+const REPLIES_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of a header that a server writes, at most.
+const HEADER_BYTES_MAX: usize = 10;
+/// Capacity that the output buffer may keep while it is empty.
+const OUT_BYTES_KEPT: usize = 512;
+
+/// The server's end of one WebSocket connection.
+pub(super) struct WebSocket<S> {
+    stream: S,
+    context: WebSocketContext,
+    out: Vec<u8>,
+    written: usize,
+    replies: usize,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocket<S> {
+    /// A connection after its handshake; `part` was read behind the request. `read_buffer` bytes are held even while
+    /// it is idle, and are the most that one system call reads.
+    pub(super) fn new(stream: S, part: Bytes, read_buffer: usize) -> WebSocket<S> {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(read_buffer)
+            .write_buffer_size(1024)
+            .max_write_buffer_size(8 * 1024)
+            .max_message_size(Some(FRAME_BYTES_MAX_BEFORE_LOGIN))
+            .max_frame_size(Some(FRAME_BYTES_MAX_BEFORE_LOGIN));
+        let context = WebSocketContext::from_partially_read(part.into(), Role::Server, Some(config));
+        WebSocket { stream, context, out: Vec::new(), written: 0, replies: 0 }
+    }
+
+    fn poll_step(&mut self, read: bool, cx: &mut Context<'_>) -> Poll<Result<Step, Fault>> {
+        let had_output = !self.out.is_empty();
+        let mut blocked = self.poll_write_out(cx)?.is_pending();
+        if had_output && !blocked {
+            return Poll::Ready(Ok(Step::Written));
+        }
+        if read && self.replies < REPLIES_BYTES_MAX {
+            let step = self.poll_read_message(cx);
+            // Reading may have queued a pong or the answer to a close.
+            if !blocked {
+                blocked = self.poll_write_out(cx)?.is_pending();
+            }
+            if step.is_ready() {
+                return step;
+            }
+        }
+        debug_assert!(blocked || self.out.is_empty());
+        Poll::Pending
+    }
+
+    fn poll_read_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, Fault>> {
+        let before = self.out.len();
+        let result = self.context.read(&mut Io { stream: &mut self.stream, out: &mut self.out, cx });
+        self.replies += self.out.len() - before;
+        Poll::Ready(match result {
+            Ok(Message::Binary(frames)) => Ok(Step::Frames(frames)),
+            Ok(Message::Text(_)) => Err(Fault::Text),
+            Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_)) => {
+                Ok(Step::Heard)
+            }
+            Err(Error::ConnectionClosed | Error::AlreadyClosed) => Ok(Step::Closed),
+            Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Ok(Step::Closed),
+            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => return Poll::Pending,
+            Err(Error::Io(error)) => Err(lost(&error)),
+            Err(Error::Capacity(_)) => {
+                Err(Fault::TooLong(self.context.get_config().max_message_size.unwrap_or(usize::MAX)))
+            }
+            Err(error) => Err(Fault::Malformed(error.to_string())),
+        })
+    }
+
+    fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        while self.written < self.out.len() {
+            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.out[self.written..]))
+                .map_err(|error| lost(&error))?;
+            if count == 0 {
+                return Poll::Ready(Err(lost(&ErrorKind::WriteZero.into())));
+            }
+            self.written += count;
+        }
+        self.written = 0;
+        self.replies = 0;
+        self.out.clear();
+        if self.out.capacity() > OUT_BYTES_KEPT {
+            self.out = Vec::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for WebSocket<S> {
+    async fn step(&mut self, read: bool) -> Result<Step, Fault> {
+        poll_fn(|cx| self.poll_step(read, cx)).await
+    }
+
+    fn queue(&mut self, frames: &[u8]) {
+        let header =
+            FrameHeader { is_final: true, opcode: OpCode::Data(Data::Binary), ..FrameHeader::default() };
+        self.out.reserve(frames.len() + HEADER_BYTES_MAX);
+        header.format(frames.len() as u64, &mut self.out).expect("a Vec takes every write");
+        self.out.extend_from_slice(frames);
+    }
+
+    fn unwritten(&self) -> usize {
+        self.out.len() - self.written
+    }
+
+    fn on_login(&mut self) {
+        self.context.set_config(|config| {
+            config.max_message_size = Some(FRAME_BYTES_MAX);
+            config.max_frame_size = Some(FRAME_BYTES_MAX);
+        });
+    }
+
+    async fn close(mut self, code: u16, reason: &str) {
+        let frame = CloseFrame { code: CloseCode::from(code), reason: reason.into() };
+        let written = poll_fn(|cx| {
+            if self.context.can_write() {
+                let _ = self
+                    .context
+                    .close(&mut Io { stream: &mut self.stream, out: &mut self.out, cx }, Some(frame.clone()));
+            }
+            self.poll_write_out(cx)
+        });
+        if written.await.is_err() || self.stream.shutdown().await.is_err() {
+            return;
+        }
+        // Unread bytes would turn our close into a reset, and the peer might never see the error that we sent.
+        let mut discarded = [0; 512];
+        while matches!(self.stream.read(&mut discarded).await, Ok(1..)) {}
+    }
+}
+
+fn lost(error: &io::Error) -> Fault {
+    tracing::debug!(%error, "socket failed");
+    Fault::Lost
+}
+
+/// What tungstenite reads from and writes to: the stream, and our buffer.
+struct Io<'a, 'c, S> {
+    stream: &'a mut S,
+    out: &'a mut Vec<u8>,
+    cx: &'a mut Context<'c>,
+}
+
+impl<S: AsyncRead + Unpin> Read for Io<'_, '_, S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut buffer = ReadBuf::new(buffer);
+        match Pin::new(&mut *self.stream).poll_read(self.cx, &mut buffer) {
+            Poll::Ready(Ok(())) => Ok(buffer.filled().len()),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending => Err(ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl<S> Write for Io<'_, '_, S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

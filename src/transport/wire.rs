@@ -1,0 +1,49 @@
+//! What a connection needs of its carrier: batches of frames in and out. WebSocket carries them now.
+
+use std::future::Future;
+
+use bytes::Bytes;
+
+/// What happened on the carrier.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// One or more whole frames came in.
+    Frames(Bytes),
+    /// A sign of life without frames.
+    Heard,
+    /// Everything that was queued is written.
+    Written,
+    /// The peer closed, orderly or not.
+    Closed,
+}
+
+/// Why a carrier cannot go on.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// A message is over its limit of so many bytes.
+    TooLong(usize),
+    /// A text message; frames are binary.
+    Text,
+    /// The peer breaks the carrier's own protocol.
+    Malformed(String),
+    /// The socket failed.
+    Lost,
+}
+
+/// A carrier of frames in both directions.
+pub(super) trait Wire: Send {
+    /// Waits for the next thing to happen; reads only if `read`. Cancel-safe.
+    fn step(&mut self, read: bool) -> impl Future<Output = Result<Step, Fault>> + Send;
+
+    /// Queues whole frames, to be sent as one message.
+    fn queue(&mut self, frames: &[u8]);
+
+    /// Bytes queued and not yet taken by the peer's side.
+    fn unwritten(&self) -> usize;
+
+    /// The peer is known: the limits of frames after login apply.
+    fn on_login(&mut self);
+
+    /// Sends what is queued and a close, then waits for the peer to take it. Callers bound it by a timeout.
+    fn close(self, code: u16, reason: &str) -> impl Future<Output = ()> + Send;
+}
