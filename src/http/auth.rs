@@ -11,12 +11,20 @@ use axum::http::request::Parts;
 
 use super::HttpState;
 use super::error::{Code, Problem};
+use super::seats::{Seat, Seats};
 use crate::broker::{Principal, Registry, Scope, Server};
 use crate::ids::StoreId;
 
 /// Query parameters under which careless clients send secrets.
 const CREDENTIAL_PARAMETERS: [&str; 8] =
     ["token", "key", "access_token", "api_key", "apikey", "auth", "authorization", "secret"];
+
+/// Calls that one store's keys have under way at once; the calls of its servers' plugins not counted.
+pub(super) const CALLS_OF_STORE_MAX: u32 = 256;
+/// Calls that one server's plugin has under way at once.
+pub(super) const CALLS_OF_SERVER_MAX: u32 = 16;
+/// When a caller with too many calls should come back, in milliseconds.
+const RETRY_AFTER_MS: u32 = 1_000;
 
 /// Refuses a URL that carries a credential, whoever sends it and wherever to.
 pub(super) fn refuse_credential_in_query(query: Option<&str>) -> Result<(), Problem> {
@@ -47,6 +55,15 @@ async fn principal(parts: &Parts, state: &HttpState) -> Result<Principal, Proble
     Ok(state.broker().registry().check_key(key).await?)
 }
 
+/// A seat for a call. It is taken before the body is read, so that slow bodies fill the caller's own share.
+fn seat(seats: &Arc<Seats>, owner: u32, max: u32) -> Result<Seat, Problem> {
+    seats.take(owner).ok_or_else(|| {
+        Problem::new(Code::RateLimited, format!("at most {max} calls at once"))
+            .range(format!("1 to {max} calls at once"))
+            .retry_after(RETRY_AFTER_MS)
+    })
+}
+
 fn forbidden(need: &str) -> Problem {
     Problem::new(Code::Forbidden, format!("this call needs {need}"))
 }
@@ -74,7 +91,7 @@ impl FromRequestParts<HttpState> for Publisher {
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Publisher, Problem> {
         let principal = principal(parts, state).await?;
         match principal.scope {
-            Scope::Admin | Scope::Publish => Ok(Publisher(Caller { principal })),
+            Scope::Admin | Scope::Publish => Ok(Publisher(Caller::enter(principal, state)?)),
             Scope::Read => Err(forbidden("a key of scope publish")),
         }
     }
@@ -87,29 +104,40 @@ impl FromRequestParts<HttpState> for Reader {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Reader, Problem> {
-        Ok(Reader(Caller { principal: principal(parts, state).await? }))
+        Ok(Reader(Caller::enter(principal(parts, state).await?, state)?))
     }
 }
 
 /// A game server's plugin, by the server's token.
-pub(super) struct Plugin(pub(super) Arc<Server>);
+pub(super) struct Plugin {
+    pub(super) server: Arc<Server>,
+    _seat: Seat,
+}
 
 impl FromRequestParts<HttpState> for Plugin {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Plugin, Problem> {
         let token = bearer(parts).ok_or_else(Problem::unauthorized)?;
-        Ok(Plugin(state.broker().registry().check_token(token).await?))
+        let server = state.broker().registry().check_token(token).await?;
+        let seat = seat(state.calls_of_servers(), server.id.0, CALLS_OF_SERVER_MAX)?;
+        Ok(Plugin { server, _seat: seat })
     }
 }
 
-/// What a key's holder sees and acts on.
-#[derive(Debug, Clone, Copy)]
+/// What a key's holder sees and acts on, for as long as the call lasts.
+#[derive(Debug)]
 pub(super) struct Caller {
     principal: Principal,
+    _seat: Seat,
 }
 
 impl Caller {
+    fn enter(principal: Principal, state: &HttpState) -> Result<Caller, Problem> {
+        let seat = seat(state.calls_of_stores(), principal.store.0, CALLS_OF_STORE_MAX)?;
+        Ok(Caller { principal, _seat: seat })
+    }
+
     /// Whether things of this store are visible.
     pub(super) fn sees(&self, store: StoreId) -> bool {
         self.is_admin() || self.principal.store == store

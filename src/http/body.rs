@@ -45,6 +45,21 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     }
 }
 
+/// A call that takes no query: any is refused, because a parameter that is overlooked is worse than one that is not.
+pub(super) struct NoParams;
+
+impl<S: Send + Sync> FromRequestParts<S> for NoParams {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<NoParams, Problem> {
+        let first = parts.uri.query().unwrap_or_default().split(['&', '=']).next().unwrap_or_default();
+        if first.is_empty() {
+            return Ok(NoParams);
+        }
+        Err(Problem::field(shorten(first), "this call takes no parameter in its URL"))
+    }
+}
+
 fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = value.split(';').next().unwrap_or_default().trim();
@@ -181,6 +196,17 @@ mod tests {
         assert!(with("text/plain").is_err());
         assert!(with("application/jsonx").is_err());
         assert!(check_content_type(&HeaderMap::new()).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_query_is_refused_where_none_is_taken() {
+        for (uri, field) in
+            [("/a", None), ("/a?", None), ("/a?store=sto_2", Some("store")), ("/a?x", Some("x"))]
+        {
+            let (mut parts, ()) = Request::builder().uri(uri).body(()).unwrap().into_parts();
+            let refused = NoParams::from_request_parts(&mut parts, &()).await.err();
+            assert_eq!(refused.as_ref().and_then(|problem| problem.parts().2), field, "{uri}");
+        }
     }
 
     #[test]

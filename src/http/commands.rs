@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::auth::{Caller, Publisher, Reader};
-use super::body::{JsonBody, Params, page_limit};
+use super::body::{JsonBody, NoParams, Params, page_limit};
 use super::error::{Code, Problem};
 use super::words::{CommandStatus, NoteCode, PlayerBody, Time, note_code};
 use super::{HttpState, fields, paths, servers};
@@ -177,7 +177,7 @@ pub(super) struct CommandChange {
 }
 
 /// The command of a path, if this caller may see it.
-async fn visible(state: &HttpState, caller: Caller, id: &str) -> Result<CommandRow, Problem> {
+async fn visible(state: &HttpState, caller: &Caller, id: &str) -> Result<CommandRow, Problem> {
     let missing = || Problem::not_found("command");
     let id: CommandId = id.parse().map_err(|_| missing())?;
     match state.broker().command(id).await {
@@ -189,7 +189,7 @@ async fn visible(state: &HttpState, caller: Caller, id: &str) -> Result<CommandR
 
 async fn operate(
     state: &HttpState,
-    caller: Caller,
+    caller: &Caller,
     id: &str,
     operation: Operation,
 ) -> Result<Json<CommandView>, Problem> {
@@ -221,9 +221,10 @@ async fn operate(
 pub(super) async fn show(
     State(state): State<HttpState>,
     Reader(caller): Reader,
+    _: NoParams,
     Path(id): Path<String>,
 ) -> Result<Json<CommandView>, Problem> {
-    let row = visible(&state, caller, &id).await?;
+    let row = visible(&state, &caller, &id).await?;
     Ok(Json(CommandView::from(&row)))
 }
 
@@ -238,7 +239,7 @@ pub(super) async fn list(
     Path(id): Path<String>,
     Params(query): Params<CommandsQuery>,
 ) -> Result<Json<CommandPageView>, Problem> {
-    let server: ServerId = servers::visible(state.broker().registry(), caller, &id)?.id;
+    let server: ServerId = servers::visible(state.broker().registry(), &caller, &id)?.id;
     let limit = page_limit(query.limit.as_deref())?;
     let status = query.status.as_deref().map(read_status).transpose()?;
     let cursor = query.cursor.as_deref();
@@ -268,11 +269,12 @@ fn read_status(text: &str) -> Result<Status, Problem> {
 pub(super) async fn edit(
     State(state): State<HttpState>,
     Publisher(caller): Publisher,
+    _: NoParams,
     Path(id): Path<String>,
     JsonBody(body): JsonBody<CommandChange>,
 ) -> Result<Json<CommandView>, Problem> {
     let text = fields::command_text("command", &body.command)?;
-    operate(&state, caller, &id, Operation::Edit { text }).await
+    operate(&state, &caller, &id, Operation::Edit { text }).await
 }
 
 /// Withdraws a command, while it is pending, awaiting_player, failed or in_doubt
@@ -283,9 +285,10 @@ pub(super) async fn edit(
 pub(super) async fn cancel(
     State(state): State<HttpState>,
     Publisher(caller): Publisher,
+    _: NoParams,
     Path(id): Path<String>,
 ) -> Result<Json<CommandView>, Problem> {
-    operate(&state, caller, &id, Operation::Cancel).await
+    operate(&state, &caller, &id, Operation::Cancel).await
 }
 
 /// Offers a failed or in_doubt command again, with the same id
@@ -296,7 +299,8 @@ pub(super) async fn cancel(
 pub(super) async fn resend(
     State(state): State<HttpState>,
     Publisher(caller): Publisher,
+    _: NoParams,
     Path(id): Path<String>,
 ) -> Result<Json<CommandView>, Problem> {
-    operate(&state, caller, &id, Operation::Resend).await
+    operate(&state, &caller, &id, Operation::Resend).await
 }

@@ -2,34 +2,34 @@
 //!
 //! A follower that is too slow loses events and is told so; it never makes anybody wait. Their number is bounded.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event as Frame, KeepAlive, Sse};
 use futures_util::{Stream, stream};
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::auth::Reader;
 use super::body::Params;
 use super::error::{Code, Problem};
+use super::seats::Seat;
 use super::words::{CommandStatus, NoteCode, Time, note_code};
 use super::{HttpState, paths};
 use crate::broker::{EventId, EventStream, Followed};
 use crate::engine::{Event, EventKind};
-use crate::ids::{CommandId, StoreId};
+use crate::ids::CommandId;
 
 /// Silence after which a comment is sent, so that both ends notice a dead connection.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Followers of one store (the admin's followers of all stores count as one more store).
-const FOLLOWERS_OF_STORE_MAX: usize = 64;
+pub(super) const FOLLOWERS_OF_STORE_MAX: u32 = 64;
 /// Followers in all.
-const FOLLOWERS_MAX: usize = 1024;
+pub(super) const FOLLOWERS_MAX: u32 = 1024;
+/// Who follows all stores, among the owners of seats; no store has this number.
+const ALL_STORES: u32 = 0;
 /// When a follower should come back if there are too many, in milliseconds.
 const RETRY_AFTER_MS: u32 = 10_000;
 
@@ -108,45 +108,6 @@ fn frame(followed: &Followed) -> Frame {
     }
 }
 
-/// Who follows now, by store; `None` = the admin's followers of all stores.
-#[derive(Debug, Default)]
-pub(super) struct Followers {
-    by_store: Mutex<HashMap<Option<StoreId>, usize>>,
-}
-
-impl Followers {
-    fn enter(self: &Arc<Followers>, store: Option<StoreId>) -> Result<Seat, Problem> {
-        let mut by_store = self.by_store.lock();
-        let all: usize = by_store.values().sum();
-        let here = by_store.get(&store).copied().unwrap_or(0);
-        let max = if here >= FOLLOWERS_OF_STORE_MAX { FOLLOWERS_OF_STORE_MAX } else { FOLLOWERS_MAX };
-        if here >= FOLLOWERS_OF_STORE_MAX || all >= FOLLOWERS_MAX {
-            return Err(Problem::new(Code::RateLimited, format!("at most {max} follow events at once"))
-                .retry_after(RETRY_AFTER_MS));
-        }
-        by_store.insert(store, here + 1);
-        Ok(Seat { followers: Arc::clone(self), store })
-    }
-}
-
-/// A place among the followers, given back when dropped.
-struct Seat {
-    followers: Arc<Followers>,
-    store: Option<StoreId>,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut by_store = self.followers.by_store.lock();
-        if let Some(count) = by_store.get_mut(&self.store) {
-            *count -= 1;
-            if *count == 0 {
-                by_store.remove(&self.store);
-            }
-        }
-    }
-}
-
 /// Follows events
 ///
 /// Server-Sent Events: `server.online`, `server.offline`, `command.<status>` with the JSON of `EventData`, each with an
@@ -169,7 +130,11 @@ pub(super) async fn follow(
         named => Some(caller.store(named.as_deref(), broker.registry())?),
     };
     let since = since(&headers, query.last_event_id.as_deref())?;
-    let seat = state.followers().enter(store)?;
+    let owner = store.map_or(ALL_STORES, |store| store.0);
+    let seat = state.followers().take(owner).ok_or_else(|| {
+        Problem::new(Code::RateLimited, format!("at most {FOLLOWERS_OF_STORE_MAX} follow one store at once"))
+            .retry_after(RETRY_AFTER_MS)
+    })?;
     let following = (broker.events(store, since), seat);
     let frames = stream::unfold(following, |(mut events, seat): (EventStream, Seat)| async move {
         let followed = events.next().await?;
@@ -205,7 +170,7 @@ fn since(headers: &HeaderMap, parameter: Option<&str>) -> Result<Option<EventId>
 mod tests {
     use super::*;
     use crate::engine::{Note, Status};
-    use crate::ids::{OrderId, Seq, ServerId};
+    use crate::ids::{OrderId, Seq, ServerId, StoreId};
     use crate::time::UnixMs;
 
     fn event(what: EventKind) -> Event {
@@ -235,31 +200,6 @@ mod tests {
         assert_eq!(json["order"], "ord_1_8");
         assert_eq!(json["note"], "retries_exhausted");
         assert_eq!(json["error"], "no such player");
-    }
-
-    #[test]
-    fn seats_are_bounded_per_store_and_given_back() {
-        let followers = Arc::new(Followers::default());
-        let store = Some(StoreId(1));
-        let mut seats: Vec<Seat> =
-            (0..FOLLOWERS_OF_STORE_MAX).map(|_| followers.enter(store).ok().unwrap()).collect();
-        assert!(followers.enter(store).is_err());
-        assert!(followers.enter(Some(StoreId(2))).is_ok());
-        seats.pop();
-        assert!(followers.enter(store).is_ok());
-        seats.clear();
-        assert!(followers.by_store.lock().is_empty());
-    }
-
-    #[test]
-    fn all_seats_together_are_bounded() {
-        let followers = Arc::new(Followers::default());
-        let stores = (0..).map(|n| Some(StoreId(1 + n / FOLLOWERS_OF_STORE_MAX as u32)));
-        let seats: Vec<Seat> =
-            stores.take(FOLLOWERS_MAX).map(|store| followers.enter(store).ok().unwrap()).collect();
-        assert!(followers.enter(Some(StoreId(9999))).is_err());
-        drop(seats);
-        assert!(followers.enter(Some(StoreId(9999))).is_ok());
     }
 
     #[test]

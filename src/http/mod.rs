@@ -16,6 +16,7 @@ mod orders;
 mod paths;
 mod plugin;
 mod resend;
+mod seats;
 mod servers;
 mod stores;
 mod words;
@@ -33,7 +34,7 @@ use utoipa_axum::routes;
 use crate::broker::Handle;
 use crate::time::UnixMs;
 use error::{Code, Problem};
-use events::Followers;
+use seats::Seats;
 
 /// What the handlers work with. Cheap to clone.
 #[derive(Clone)]
@@ -44,7 +45,9 @@ pub struct HttpState {
 struct Shared {
     broker: Handle,
     started_at: UnixMs,
-    followers: Arc<Followers>,
+    calls_of_stores: Arc<Seats>,
+    calls_of_servers: Arc<Seats>,
+    followers: Arc<Seats>,
     openapi: Arc<str>,
 }
 
@@ -54,7 +57,14 @@ impl HttpState {
         let (_, mut api) = routes().split_for_parts();
         openapi::complete(&mut api);
         let started_at = broker.now();
-        let shared = Shared { broker, started_at, followers: Arc::default(), openapi: openapi::text(&api) };
+        let shared = Shared {
+            broker,
+            started_at,
+            calls_of_stores: Seats::new(auth::CALLS_OF_STORE_MAX, u32::MAX),
+            calls_of_servers: Seats::new(auth::CALLS_OF_SERVER_MAX, u32::MAX),
+            followers: Seats::new(events::FOLLOWERS_OF_STORE_MAX, events::FOLLOWERS_MAX),
+            openapi: openapi::text(&api),
+        };
         HttpState { shared: Arc::new(shared) }
     }
 
@@ -66,7 +76,15 @@ impl HttpState {
         self.shared.started_at
     }
 
-    fn followers(&self) -> &Arc<Followers> {
+    fn calls_of_stores(&self) -> &Arc<Seats> {
+        &self.shared.calls_of_stores
+    }
+
+    fn calls_of_servers(&self) -> &Arc<Seats> {
+        &self.shared.calls_of_servers
+    }
+
+    fn followers(&self) -> &Arc<Seats> {
         &self.shared.followers
     }
 

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::auth::{Publisher, Reader};
-use super::body::JsonBody;
+use super::body::{JsonBody, NoParams};
 use super::commands::DoubtRule;
 use super::error::{Code, Problem};
 use super::words::{CommandStatus, PlayerBody, Time};
@@ -153,6 +153,7 @@ pub(super) struct OrderCommandView {
 pub(super) async fn create(
     State(state): State<HttpState>,
     Publisher(caller): Publisher,
+    _: NoParams,
     headers: HeaderMap,
     JsonBody(body): JsonBody<OrderBody>,
 ) -> Result<(StatusCode, Json<AcceptedOrder>), Problem> {
@@ -171,6 +172,7 @@ pub(super) async fn create(
 pub(super) async fn show(
     State(state): State<HttpState>,
     Reader(caller): Reader,
+    _: NoParams,
     Path(id): Path<String>,
 ) -> Result<Json<OrderView>, Problem> {
     let missing = || Problem::not_found("order");

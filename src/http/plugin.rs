@@ -6,18 +6,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::auth::Plugin;
-use super::body::{JsonBody, Params};
+use super::body::{JsonBody, NoParams};
 use super::error::Problem;
-use super::words::PlayerBody;
+use super::words::{PlayerBody, PlayerOrName};
 use super::{HttpState, fields, paths};
 use crate::engine::{CommandResult, Delivery, Outcome, Player, PlayerNews};
 use crate::ids::{CommandId, ServerId};
 use crate::limits::{ERROR_BYTES_MAX, OUTPUT_BYTES_MAX, PLAYERS_MAX, RESULTS_MAX};
-
-/// A call without parameters: any is refused.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Nothing {}
 
 /// What to run, and when to ask again.
 #[derive(Serialize, ToSchema)]
@@ -109,17 +104,17 @@ pub(super) struct Accepted {
 /// Who is online; at least one list. They are applied in the order online, joined, left.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"joined": [{"name": "Steve", "uuid": "8667ba71-b85a-4004-af54-457a9734eed7"}], "left": [{"name": "Alex"}]}))]
+#[schema(example = json!({"joined": [{"name": "Steve", "uuid": "8667ba71-b85a-4004-af54-457a9734eed7"}], "left": ["Alex"]}))]
 pub(super) struct PlayersBody {
     /// Exactly these are online; 0 to 10,000.
     #[schema(max_items = 10000)]
-    online: Option<Vec<PlayerBody>>,
+    online: Option<Vec<PlayerOrName>>,
     /// These came; 0 to 10,000.
     #[schema(max_items = 10000)]
-    joined: Option<Vec<PlayerBody>>,
+    joined: Option<Vec<PlayerOrName>>,
     /// These went; 0 to 10,000.
     #[schema(max_items = 10000)]
-    left: Option<Vec<PlayerBody>>,
+    left: Option<Vec<PlayerOrName>>,
 }
 
 /// What the news of players released.
@@ -136,11 +131,11 @@ pub(super) struct Released {
     responses((status = 200, description = "What to run now.", body = Polled)))]
 pub(super) async fn poll(
     State(state): State<HttpState>,
-    Plugin(server): Plugin,
-    Params(_): Params<Nothing>,
+    plugin: Plugin,
+    _: NoParams,
 ) -> Result<Json<Polled>, Problem> {
-    let (deliveries, next_check_seconds) = state.broker().poll(server.id).await?;
-    let commands = deliveries.iter().map(|delivery| PolledCommand::new(server.id, delivery)).collect();
+    let (deliveries, next_check_seconds) = state.broker().poll(plugin.server.id).await?;
+    let commands = deliveries.iter().map(|delivery| PolledCommand::new(plugin.server.id, delivery)).collect();
     Ok(Json(Polled { commands, next_check_seconds }))
 }
 
@@ -152,12 +147,13 @@ pub(super) async fn poll(
     responses((status = 200, description = "They are durable.", body = Accepted)))]
 pub(super) async fn report_results(
     State(state): State<HttpState>,
-    Plugin(server): Plugin,
+    plugin: Plugin,
+    _: NoParams,
     JsonBody(body): JsonBody<Results>,
 ) -> Result<Json<Accepted>, Problem> {
-    let results = read_results(server.id, &body.results)?;
+    let results = read_results(plugin.server.id, &body.results)?;
     let accepted =
-        if results.is_empty() { 0 } else { state.broker().poll_results(server.id, results).await? };
+        if results.is_empty() { 0 } else { state.broker().poll_results(plugin.server.id, results).await? };
     Ok(Json(Accepted { accepted }))
 }
 
@@ -203,11 +199,12 @@ fn read_results(server: ServerId, results: &[ResultBody]) -> Result<Vec<CommandR
     responses((status = 200, description = "Noted.", body = Released)))]
 pub(super) async fn report_players(
     State(state): State<HttpState>,
-    Plugin(server): Plugin,
+    plugin: Plugin,
+    _: NoParams,
     JsonBody(body): JsonBody<PlayersBody>,
 ) -> Result<Json<Released>, Problem> {
     let news = read_news(&body)?;
-    let released = state.broker().poll_players(server.id, news).await?;
+    let released = state.broker().poll_players(plugin.server.id, news).await?;
     Ok(Json(Released { released }))
 }
 
@@ -228,14 +225,14 @@ fn read_news(body: &PlayersBody) -> Result<Vec<PlayerNews>, Problem> {
     Ok(news)
 }
 
-fn read_players(field: &str, list: &[PlayerBody]) -> Result<Vec<Player>, Problem> {
+fn read_players(field: &str, list: &[PlayerOrName]) -> Result<Vec<Player>, Problem> {
     if list.len() > PLAYERS_MAX {
         return Err(Problem::field(field, format!("there are {}", list.len()))
             .range(format!("0 to {PLAYERS_MAX} players")));
     }
     list.iter()
         .enumerate()
-        .map(|(index, player)| fields::player(&format!("{field}[{index}]"), player))
+        .map(|(index, player)| fields::player(&format!("{field}[{index}]"), &player.0))
         .collect()
 }
 
@@ -282,7 +279,7 @@ mod tests {
         assert!(matches!(&news[..], [PlayerNews::Online(online), PlayerNews::Left(left)]
             if online.is_empty() && left[0].name.as_ref() == "Alex"));
         assert!(read(serde_json::json!({})).is_err());
-        let nameless = read(serde_json::json!({"joined": [{"name": "Steve"}, {"name": ""}]}));
+        let nameless = read(serde_json::json!({"joined": ["Steve", {"name": ""}]}));
         assert_eq!(nameless.unwrap_err().parts().2, Some("joined[1].name"));
     }
 }

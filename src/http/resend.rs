@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::auth::Publisher;
-use super::body::JsonBody;
+use super::body::{JsonBody, NoParams};
 use super::error::{Code, Problem};
 use super::words::{CommandStatus, Time};
 use super::{HttpState, paths};
@@ -66,6 +66,7 @@ impl Resent {
 pub(super) async fn resend_many(
     State(state): State<HttpState>,
     Publisher(caller): Publisher,
+    _: NoParams,
     JsonBody(body): JsonBody<ResendBody>,
 ) -> Result<Json<Resent>, Problem> {
     let broker = state.broker();

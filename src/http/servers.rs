@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::auth::{Caller, Publisher, Reader};
-use super::body::{JsonBody, Params, page_limit};
+use super::body::{JsonBody, NoParams, Params, page_limit};
 use super::error::Problem;
 use super::words::Time;
 use super::{HttpState, fields, paths};
@@ -153,7 +153,7 @@ pub(super) struct ServersQuery {
 }
 
 /// The server of a path, if this caller may see it.
-pub(super) fn visible(registry: &Registry, caller: Caller, id: &str) -> Result<Arc<Server>, Problem> {
+pub(super) fn visible(registry: &Registry, caller: &Caller, id: &str) -> Result<Arc<Server>, Problem> {
     let server = id.parse().ok().and_then(|id: ServerId| registry.server(id));
     server.filter(|server| caller.sees(server.store)).ok_or_else(|| Problem::not_found("server"))
 }
@@ -171,6 +171,7 @@ async fn view(state: &HttpState, server: &Server) -> Result<ServerView, Problem>
 pub(super) async fn create(
     State(state): State<HttpState>,
     Publisher(caller): Publisher,
+    _: NoParams,
     JsonBody(body): JsonBody<NewServer>,
 ) -> Result<(StatusCode, Json<CreatedServer>), Problem> {
     let broker = state.broker();
@@ -219,9 +220,10 @@ fn read_cursor(text: &str) -> Result<ServerId, Problem> {
 pub(super) async fn show(
     State(state): State<HttpState>,
     Reader(caller): Reader,
+    _: NoParams,
     Path(id): Path<String>,
 ) -> Result<Json<ServerView>, Problem> {
-    let server = visible(state.broker().registry(), caller, &id)?;
+    let server = visible(state.broker().registry(), &caller, &id)?;
     Ok(Json(view(&state, &server).await?))
 }
 
@@ -234,11 +236,12 @@ pub(super) async fn show(
 pub(super) async fn update(
     State(state): State<HttpState>,
     Publisher(caller): Publisher,
+    _: NoParams,
     Path(id): Path<String>,
     JsonBody(body): JsonBody<ServerChange>,
 ) -> Result<Json<ServerView>, Problem> {
     let registry = state.broker().registry();
-    let server = visible(registry, caller, &id)?;
+    let server = visible(registry, &caller, &id)?;
     if body.name.is_none() && body.address.is_none() {
         return Err(Problem::field("name", "give `name`, `address` or both"));
     }
@@ -257,10 +260,11 @@ pub(super) async fn update(
 pub(super) async fn remove(
     State(state): State<HttpState>,
     Publisher(caller): Publisher,
+    _: NoParams,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let registry = state.broker().registry();
-    let server = visible(registry, caller, &id)?;
+    let server = visible(registry, &caller, &id)?;
     registry.remove_server(server.id).await?;
     state.broker().server_removed(server.id).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -275,10 +279,11 @@ pub(super) async fn remove(
 pub(super) async fn regenerate_token(
     State(state): State<HttpState>,
     Publisher(caller): Publisher,
+    _: NoParams,
     Path(id): Path<String>,
 ) -> Result<Json<NewToken>, Problem> {
     let registry = state.broker().registry();
-    let server = visible(registry, caller, &id)?;
+    let server = visible(registry, &caller, &id)?;
     let token = registry.regenerate_token(server.id).await?;
     state.broker().token_regenerated(server.id).await?;
     Ok(Json(NewToken { token: token.reveal().to_owned() }))

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::auth::Admin;
-use super::body::{JsonBody, Params, page_limit};
+use super::body::{JsonBody, NoParams, Params, page_limit};
 use super::error::Problem;
 use super::words::Time;
 use super::{HttpState, fields, paths};
@@ -72,6 +72,7 @@ pub(super) struct StoresQuery {
 pub(super) async fn create(
     State(state): State<HttpState>,
     _: Admin,
+    _: NoParams,
     JsonBody(body): JsonBody<NewStore>,
 ) -> Result<(StatusCode, Json<StoreView>), Problem> {
     fields::name("name", &body.name)?;
@@ -146,6 +147,7 @@ pub(super) struct CreatedKey {
 pub(super) async fn create_key(
     State(state): State<HttpState>,
     _: Admin,
+    _: NoParams,
     Path(id): Path<String>,
     JsonBody(body): JsonBody<NewKey>,
 ) -> Result<(StatusCode, Json<CreatedKey>), Problem> {

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
-use serde::de::Error as _;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, OneOfBuilder, Schema, SchemaFormat, Type};
+use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::engine::{Note, Player, Status};
@@ -70,6 +71,49 @@ pub(super) struct PlayerBody {
 impl From<&Player> for PlayerBody {
     fn from(player: &Player) -> PlayerBody {
         PlayerBody { name: player.name.to_string(), uuid: player.uuid.map(Uuid) }
+    }
+}
+
+/// A player, or only the name of one: plugins often know no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PlayerOrName(pub(super) PlayerBody);
+
+impl<'de> Deserialize<'de> for PlayerOrName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<PlayerOrName, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = PlayerBody;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a player's name or an object with `name` and `uuid`")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<PlayerBody, E> {
+                Ok(PlayerBody { name: name.to_owned(), uuid: None })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<PlayerBody, A::Error> {
+                PlayerBody::deserialize(MapAccessDeserializer::new(fields))
+            }
+        }
+
+        deserializer.deserialize_any(Either).map(PlayerOrName)
+    }
+}
+
+impl PartialSchema for PlayerOrName {
+    fn schema() -> RefOr<Schema> {
+        let name = ObjectBuilder::new().schema_type(Type::String).description(Some("Only the name."));
+        let player = Ref::from_schema_name(PlayerBody::name());
+        OneOfBuilder::new().item(player).item(name).into()
+    }
+}
+
+impl ToSchema for PlayerOrName {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((PlayerBody::name().into_owned(), PlayerBody::schema()));
+        PlayerBody::schemas(schemas);
     }
 }
 
@@ -274,6 +318,17 @@ mod tests {
         {
             assert_eq!(Uuid::read(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_player_may_be_a_name_alone() {
+        let read = serde_json::from_str::<Vec<PlayerOrName>>;
+        let both =
+            read(r#"["Steve", {"name": "Alex", "uuid": "8667ba71b85a4004af54457a9734eed7"}]"#).unwrap();
+        assert_eq!(both[0].0, PlayerBody { name: "Steve".into(), uuid: None });
+        assert_eq!(both[1].0.uuid, Uuid::read("8667ba71b85a4004af54457a9734eed7"));
+        assert!(read(r#"[{"name": "Alex", "nick": "A"}]"#).is_err());
+        assert!(read("[1]").is_err());
     }
 
     #[test]

@@ -1,0 +1,84 @@
+//! Bounds on what one store or server may have open at once, so that none can crowd out the others. No lock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Owners with a count of their own; beyond that many, owners share.
+const SLOTS: usize = 4096;
+
+/// A number of seats in all, and for each owner.
+#[derive(Debug)]
+pub(super) struct Seats {
+    taken_by: Box<[AtomicU32]>,
+    taken: AtomicU32,
+    each_max: u32,
+    all_max: u32,
+}
+
+/// A seat that is taken, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Seat {
+    seats: Arc<Seats>,
+    slot: usize,
+}
+
+impl Seats {
+    /// `each_max` for one owner, `all_max` in all.
+    pub(super) fn new(each_max: u32, all_max: u32) -> Arc<Seats> {
+        let taken_by = (0..SLOTS).map(|_| AtomicU32::new(0)).collect();
+        Arc::new(Seats { taken_by, taken: AtomicU32::new(0), each_max, all_max })
+    }
+
+    /// A seat for this owner, if it may have one more.
+    pub(super) fn take(self: &Arc<Seats>, owner: u32) -> Option<Seat> {
+        let slot = owner as usize % SLOTS;
+        if !rise(&self.taken_by[slot], self.each_max) {
+            return None;
+        }
+        if !rise(&self.taken, self.all_max) {
+            self.taken_by[slot].fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Seat { seats: Arc::clone(self), slot })
+    }
+}
+
+/// Adds one unless that would pass `max`.
+fn rise(count: &AtomicU32, max: u32) -> bool {
+    count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| (now < max).then_some(now + 1)).is_ok()
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.seats.taken_by[self.slot].fetch_sub(1, Ordering::Relaxed);
+        self.seats.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_owner_has_its_own_and_gives_them_back() {
+        let seats = Seats::new(2, 100);
+        let mut first: Vec<Seat> = (0..2).map(|_| seats.take(1).unwrap()).collect();
+        assert!(seats.take(1).is_none());
+        let _other = seats.take(2).unwrap();
+        first.pop();
+        first.push(seats.take(1).unwrap());
+        assert!(seats.take(1).is_none());
+    }
+
+    #[test]
+    fn all_together_are_bounded_and_a_refusal_takes_nothing() {
+        let seats = Seats::new(2, 3);
+        let taken: Vec<Seat> = [1, 1, 2].into_iter().map(|owner| seats.take(owner).unwrap()).collect();
+        for _ in 0..5 {
+            assert!(seats.take(3).is_none());
+        }
+        drop(taken);
+        let again: Vec<Seat> = [3, 3, 1].into_iter().map(|owner| seats.take(owner).unwrap()).collect();
+        assert_eq!(again.len(), 3);
+    }
+}
