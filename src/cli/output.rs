@@ -59,6 +59,11 @@ impl Cell {
         Cell { text: printable(text.as_ref()), style: Style::new() }
     }
 
+    /// A plain cell, set to the right of this many columns.
+    pub(super) fn right(text: impl AsRef<str>, width: usize) -> Cell {
+        Cell::new(format!("{:>width$}", text.as_ref()))
+    }
+
     /// A cell with the colour of its status.
     pub(super) fn status(text: &str) -> Cell {
         Cell { text: printable(text), style: status_style(text) }

@@ -107,9 +107,9 @@ pub(in crate::cli) struct BacklogArgs {
     /// Bytes of each command
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(16..=4096))]
     pub(in crate::cli) bytes: u32,
-    /// Servers that connect at once when it is drained
-    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=20_000))]
-    pub(in crate::cli) drain_connections: u32,
+    /// Commands in each order, for as many different servers
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=200))]
+    pub(in crate::cli) per_order: u32,
     /// Directory for the temporary data directory, to choose the disk
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) data_in: Option<PathBuf>,

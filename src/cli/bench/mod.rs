@@ -1,11 +1,111 @@
-//! `fluxrelay bench`: end to end over real sockets.
+//! `fluxrelay bench`: end to end over real sockets, with the client library, against a broker in a process of its own.
+//!
+//! Every mode checks what it measures: a command that is lost or comes twice is an error, not a figure.
 
 mod args;
+mod backlog;
+mod broker;
+mod fleet;
+mod latency;
+mod report;
+mod text;
+mod throughput;
 
-use super::exit::{CliError, Exit};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::exit::CliError;
+use super::output;
 pub(super) use args::BenchArgs;
+use args::{BacklogArgs, BenchMode, BenchTarget, LatencyArgs, ThroughputArgs};
+use broker::Broker;
+use report::Report;
 
-/// Measures.
-pub(super) fn run(_args: &BenchArgs) -> Result<(), CliError> {
-    Err(CliError::new(Exit::Local, "bench is not composed yet"))
+/// Measures what was asked for and prints it.
+pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| CliError::local("cannot start threads", error))?;
+    let modes = if args.tiny { tiny() } else { Vec::new() };
+    let single = args.mode.iter();
+    let as_json = args.json
+        || match &args.mode {
+            Some(BenchMode::Throughput(mode)) => mode.target.json,
+            Some(BenchMode::Latency(mode)) => mode.target.json,
+            Some(BenchMode::Backlog(mode)) => mode.json,
+            None => false,
+        };
+    let mut reports = Vec::new();
+    for mode in modes.iter().chain(single) {
+        let report = runtime.block_on(measure(mode, as_json))?;
+        if !as_json {
+            report.print()?;
+        }
+        reports.push(report.json());
+    }
+    match reports.len() {
+        _ if !as_json => Ok(()),
+        1 => Ok(output::json(&reports[0])?),
+        _ => Ok(output::json(&Value::Array(reports))?),
+    }
+}
+
+async fn measure(mode: &BenchMode, quiet: bool) -> Result<Report, CliError> {
+    // The broker is started and asked by blocking calls, which is of no concern before and after the measurement.
+    match mode {
+        BenchMode::Throughput(args) => {
+            let broker = tokio::task::block_in_place(|| target(&args.target))?;
+            throughput::run(&broker, args, quiet).await
+        }
+        BenchMode::Latency(args) => {
+            let broker = tokio::task::block_in_place(|| target(&args.target))?;
+            latency::run(&broker, args, quiet).await
+        }
+        BenchMode::Backlog(args) => {
+            let mut broker = tokio::task::block_in_place(|| Broker::start(args.data_in.as_deref()))?;
+            backlog::run(&mut broker, args, quiet).await
+        }
+    }
+}
+
+fn target(target: &BenchTarget) -> Result<Broker, CliError> {
+    match (&target.url, &target.key) {
+        (Some(url), Some(key)) => Ok(Broker::running(url, key)),
+        _ => Broker::start(target.data_in.as_deref()),
+    }
+}
+
+/// All modes, small enough for a run in seconds.
+fn tiny() -> Vec<BenchMode> {
+    let target = || BenchTarget { url: None, key: None, data_in: None::<PathBuf>, json: false };
+    let duration = Duration::from_secs(1);
+    vec![
+        BenchMode::Throughput(ThroughputArgs {
+            servers: 8,
+            connections: 2,
+            in_flight: 32,
+            bytes: 128,
+            duration,
+            target: target(),
+        }),
+        BenchMode::Latency(LatencyArgs {
+            servers: 8,
+            connections: 2,
+            rate: 500,
+            bytes: 128,
+            duration,
+            target: target(),
+        }),
+        BenchMode::Backlog(BacklogArgs {
+            commands: 2000,
+            servers: 16,
+            connections: 2,
+            in_flight: 64,
+            bytes: 128,
+            per_order: 1,
+            data_in: None,
+            json: false,
+        }),
+    ]
 }

@@ -54,6 +54,11 @@ impl Patterns {
         })
     }
 
+    /// True when the program says by itself when it takes commands.
+    pub(super) fn wait_for_ready(&self) -> bool {
+        self.ready.is_some()
+    }
+
     /// What this line says, if anything.
     pub(super) fn read(&self, line: &str) -> Option<Notice> {
         if self.ready.as_ref().is_some_and(|ready| ready.is_match(line)) {

@@ -1,0 +1,177 @@
+//! The broker under test: a child process on a temporary data directory, or one that runs already.
+//!
+//! Its CPU and memory are read from /proc, so that the load generator's own do not count.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::cli::clock;
+use crate::cli::exit::CliError;
+use crate::cli::rest::{Rest, read_secret};
+
+/// How long a broker may take to start before the bench gives up.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+/// What `serve` prints before its address.
+const LISTENING: &str = "listening on ";
+
+/// Unit of the times in `/proc/PID/stat`: Linux shows them in hundredths of a second on every architecture.
+const MS_PER_TICK: u64 = 10;
+
+/// A broker to measure.
+pub(super) struct Broker {
+    url: String,
+    key: String,
+    own: Option<Own>,
+}
+
+struct Own {
+    process: Child,
+    data: TempDir,
+}
+
+/// CPU and memory of a process.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Usage {
+    /// User and system time.
+    pub(super) cpu: Duration,
+    /// Resident bytes now.
+    pub(super) rss: u64,
+}
+
+impl Broker {
+    /// A broker that runs already; its process is not measured.
+    pub(super) fn running(url: &str, key: &str) -> Broker {
+        Broker { url: url.trim_end_matches('/').to_owned(), key: key.to_owned(), own: None }
+    }
+
+    /// Starts one from this same binary; its data directory is removed with it.
+    pub(super) fn start(data_in: Option<&Path>) -> Result<Broker, CliError> {
+        let made = match data_in {
+            Some(folder) => tempfile::Builder::new().prefix("fluxrelay-bench-").tempdir_in(folder),
+            None => tempfile::Builder::new().prefix("fluxrelay-bench-").tempdir(),
+        };
+        let data = made.map_err(|error| CliError::local("cannot make a data directory", error))?;
+        let (process, url) = spawn(data.path(), "127.0.0.1:0")?;
+        let own = Own { process, data };
+        let key = read_secret(&own.data.path().join("admin.key"))?;
+        Ok(Broker { url, key, own: Some(own) })
+    }
+
+    /// `http://host:port`.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its admin key.
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Its REST interface.
+    pub(super) fn rest(&self) -> Result<Rest, CliError> {
+        Rest::new(&self.url, Some(self.key.clone()))
+    }
+
+    /// CPU and memory so far; `None` for a broker that the bench did not start.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        self.own.as_ref().and_then(|own| usage(own.process.id()))
+    }
+
+    /// Bytes of its data directory on disk; `None` as for [`Broker::usage`].
+    pub(super) fn disk_bytes(&self) -> Option<u64> {
+        let entries = std::fs::read_dir(self.own.as_ref()?.data.path()).ok()?;
+        let sizes = entries.filter_map(|entry| entry.ok()?.metadata().ok());
+        Some(sizes.map(|metadata| metadata.len()).sum())
+    }
+
+    /// `kill -9`, then a start on the same data directory and port; how long until it is ready.
+    pub(super) fn kill_and_restart(&mut self) -> Result<Duration, CliError> {
+        let own = self.own.as_mut().ok_or_else(|| CliError::usage("only a broker of the bench's own is killed"))?;
+        let gone = |error| CliError::local("cannot kill the broker", error);
+        own.process.kill().map_err(gone)?;
+        own.process.wait().map_err(gone)?;
+        let started = clock::now();
+        let address = self.url.trim_start_matches("http://").to_owned();
+        (own.process, self.url) = spawn(own.data.path(), &address)?;
+        let rest = self.rest()?;
+        wait_ready(&rest, started)?;
+        Ok(started.elapsed())
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        // The directory goes away with it, so there is nothing that an orderly end would save.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn spawn(data: &Path, listen: &str) -> Result<(Child, String), CliError> {
+    let cannot = |error| CliError::local("cannot start a broker", error);
+    let binary: PathBuf = std::env::current_exe().map_err(cannot)?;
+    let mut process = Command::new(binary)
+        .args(["serve", "--listen", listen, "--data-dir"])
+        .arg(data)
+        .env_remove("FLUXRELAY_CONFIG")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(cannot)?;
+    let stdout = process.stdout.take().expect("a pipe that was asked for is there");
+    let mut lines = BufReader::new(stdout).lines();
+    let address = lines.by_ref().map_while(Result::ok).find_map(|line| {
+        let (_, address) = line.split_once(LISTENING)?;
+        Some(address.split_whitespace().next().unwrap_or_default().to_owned())
+    });
+    // Its later lines have to go somewhere, or it would block on a full pipe.
+    std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+    match address {
+        Some(address) => Ok((process, address)),
+        None => {
+            let _ = process.kill();
+            let status = process.wait().map(|status| status.to_string()).unwrap_or_default();
+            Err(CliError::local("the broker did not start", status))
+        }
+    }
+}
+
+fn wait_ready(rest: &Rest, started: Instant) -> Result<(), CliError> {
+    loop {
+        match rest.get("/readyz") {
+            Ok(_) => return Ok(()),
+            Err(error) if started.elapsed() > START_TIMEOUT => return Err(error),
+            Err(_) => std::thread::sleep(Duration::from_millis(2)),
+        }
+    }
+}
+
+/// Reads `/proc/PID/stat` and `status`; `None` where there is no such thing.
+pub(super) fn usage(pid: u32) -> Option<Usage> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the name in parentheses and may hold anything; fields 14 and 15 are the times.
+    let after_name = stat.rsplit_once(')')?.1;
+    let mut fields = after_name.split_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = rss.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(Usage { cpu: Duration::from_millis((user + system) * MS_PER_TICK), rss: kib * 1024 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_uses_memory() {
+        let own = usage(std::process::id()).expect("this process has a /proc entry");
+        assert!(own.rss > 100 * 1024);
+        assert!(usage(u32::MAX).is_none());
+    }
+}

@@ -1,0 +1,128 @@
+//! The game servers of a bench: registered over REST, connected with the client library.
+//!
+//! Both cost the broker a password hash each, so both happen before anything is measured.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
+use serde_json::json;
+
+use super::broker::Broker;
+use crate::cli::exit::{CliError, Exit};
+use crate::cli::output;
+use crate::cli::rest::Rest;
+use crate::cli::server::text;
+use crate::client::{ClientError, PluginClient, PluginHandler, PluginOptions, PublisherClient, PublisherOptions};
+use crate::ids::ServerId;
+use crate::limits::WINDOW_MAX;
+
+/// Registrations and logins under way at once: enough to keep the broker's password threads busy, few enough that
+/// none of them waits past the login deadline.
+pub(super) const AT_ONCE: usize = 8;
+
+/// A registered server.
+#[derive(Debug, Clone)]
+pub(super) struct Registered {
+    /// Its id.
+    pub(super) id: ServerId,
+    /// Its token.
+    token: String,
+}
+
+/// Registers so many servers.
+pub(super) fn register(broker: &Broker, count: u32, quiet: bool) -> Result<Vec<Registered>, CliError> {
+    let rest = broker.rest()?;
+    let prefix = format!("bench-{:08x}", getrandom::u32().unwrap_or_default());
+    let progress = output::progress(u64::from(count), "registering servers", quiet);
+    let next = AtomicU32::new(0);
+    let made = Mutex::new(Vec::with_capacity(count as usize));
+    std::thread::scope(|scope| {
+        let work = || -> Result<(), CliError> {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= count {
+                    return Ok(());
+                }
+                let answer = rest.post("/v1/servers", &json!({"name": format!("{prefix}-{number}")}))?;
+                let id = text(&answer, "id").parse::<ServerId>();
+                let id = id.map_err(|error| CliError::unexpected(error.to_string()))?;
+                made.lock().push(Registered { id, token: text(&answer, "token").to_owned() });
+                progress.inc(1);
+            }
+        };
+        let threads: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("a registering thread does not panic"))
+    })?;
+    progress.finish_and_clear();
+    let mut made = made.into_inner();
+    made.sort_by_key(|server| server.id);
+    Ok(made)
+}
+
+/// Removes them again, from a broker that goes on without the bench.
+pub(super) fn remove(rest: &Rest, servers: &[Registered], quiet: bool) -> Result<(), CliError> {
+    let progress = output::progress(servers.len() as u64, "removing servers", quiet);
+    for server in servers {
+        rest.call("DELETE", &format!("/v1/servers/{}", server.id), None, &[])?;
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    Ok(())
+}
+
+/// Connects one plugin for each server and waits until all are logged in.
+pub(super) async fn connect<H: PluginHandler>(
+    broker: &Broker,
+    servers: &[Registered],
+    quiet: bool,
+    mut handler: impl FnMut() -> H,
+) -> Result<Vec<PluginClient>, CliError> {
+    let progress = output::progress(servers.len() as u64, "connecting plugins", quiet);
+    let logins = servers.iter().map(|server| {
+        let (handler, progress) = (handler(), progress.clone());
+        async move {
+            let client = plugin(broker, server, handler).await;
+            progress.inc(1);
+            client
+        }
+    });
+    let clients = stream::iter(logins).buffered(AT_ONCE).try_collect().await?;
+    progress.finish_and_clear();
+    Ok(clients)
+}
+
+/// Connects the plugin of one server and waits until it is logged in.
+pub(super) async fn plugin(
+    broker: &Broker,
+    server: &Registered,
+    handler: impl PluginHandler,
+) -> Result<PluginClient, CliError> {
+    let mut options = PluginOptions::new(broker.url().replacen("http://", "ws://", 1), &server.token);
+    options.window = WINDOW_MAX;
+    let client = PluginClient::start(options, handler).await.map_err(client_failed)?;
+    client.connected().await.map_err(client_failed)?;
+    Ok(client)
+}
+
+/// Connects publishers with the admin key.
+pub(super) async fn publishers(
+    broker: &Broker,
+    count: u32,
+    in_flight: u32,
+) -> Result<Vec<PublisherClient>, CliError> {
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let mut options = PublisherOptions::new(broker.url().replacen("http://", "ws://", 1), broker.key());
+        options.in_flight = in_flight.clamp(1, 65_536);
+        let client = PublisherClient::start(options).map_err(client_failed)?;
+        client.connected().await.map_err(client_failed)?;
+        clients.push(client);
+    }
+    Ok(clients)
+}
+
+/// A client of the bench that ended by itself.
+fn client_failed(error: ClientError) -> CliError {
+    CliError::new(Exit::Unexpected, format!("a client of the bench ended: {error}"))
+}
