@@ -13,7 +13,7 @@ use super::values;
 #[command(name = "fluxrelay", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub(super) struct Cli {
     #[command(subcommand)]
-    pub(super) command: Command,
+    pub(super) action: Action,
 }
 
 const EXIT_CODES: &str = "Exit codes:
@@ -32,7 +32,7 @@ First steps:
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub(super) enum Action {
     /// Run a broker
     #[command(after_help = "Examples:
   fluxrelay serve

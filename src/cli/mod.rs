@@ -22,21 +22,21 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, Command};
+use args::{Action, Cli};
 pub use exit::{CliError, Exit};
 use output::{DIM, ERROR, styled};
 
 /// Runs the subcommand that the process's arguments name.
 pub fn run() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
-        Command::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Server(command) => server::run(command).map(|()| ExitCode::SUCCESS),
-        Command::Publish(args) => publish::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Command(command) => command::run(command).map(|()| ExitCode::SUCCESS),
-        Command::Events(args) => events::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Plugin(args) => plugin::run(&args),
+    let result = match Cli::parse().action {
+        Action::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
+        Action::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS),
+        Action::Server(command) => server::run(command).map(|()| ExitCode::SUCCESS),
+        Action::Publish(args) => publish::run(&args).map(|()| ExitCode::SUCCESS),
+        Action::Command(command) => command::run(command).map(|()| ExitCode::SUCCESS),
+        Action::Events(args) => events::run(&args).map(|()| ExitCode::SUCCESS),
+        Action::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
+        Action::Plugin(args) => plugin::run(&args),
     };
     result.unwrap_or_else(|error| report(&error))
 }

@@ -135,13 +135,13 @@ fn lines(from: impl BufRead, name: &str) -> Result<Vec<String>, CliError> {
 mod tests {
     use clap::Parser;
 
-    use super::super::args::{Cli, Command};
+    use super::super::args::{Action, Cli};
     use super::*;
 
     fn parsed(words: &[&str]) -> PublishArgs {
         let words = ["fluxrelay", "publish"].iter().chain(words);
-        match Cli::try_parse_from(words).expect("good arguments").command {
-            Command::Publish(args) => args,
+        match Cli::try_parse_from(words).expect("good arguments").action {
+            Action::Publish(args) => args,
             _ => panic!("not a publish"),
         }
     }

@@ -12,7 +12,7 @@ use super::error::ClientError;
 use super::options::{Player, PluginOptions};
 use super::plugin_task;
 use super::report::Report;
-use crate::ids::{CommandId, SessionEpoch};
+use crate::ids::{CommandId, Seq, SessionEpoch};
 use crate::limits::{PLAYERS_MAX, WINDOW_MAX};
 use crate::protocol::Outcome;
 
@@ -60,6 +60,9 @@ pub trait PluginHandler: Send + 'static {
     /// Runs these, in order. They are written down as started before this is called. What is known at once goes to
     /// `reports`; the rest is reported later through [`PluginClient::report`].
     fn run(&mut self, commands: Vec<DeliveredCommand>, reports: &mut Vec<Report>);
+
+    /// The broker has confirmed the reports on these: they are durable there and will not be delivered again.
+    fn confirmed(&mut self, _commands: &[Seq]) {}
 }
 
 impl<F: FnMut(Vec<DeliveredCommand>, &mut Vec<Report>) + Send + 'static> PluginHandler for F {

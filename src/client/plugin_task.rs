@@ -313,6 +313,7 @@ impl<H: PluginHandler> PluginTask<H> {
             let same = |(seq, attempt): &(Seq, u16)| matches!(self.ledger.entry(*seq), Some(Entry::Finished(report)) if report.attempt == *attempt);
             confirmed.extend(reports.into_iter().filter(same).map(|(seq, _)| seq));
         }
+        self.handler.confirmed(&confirmed);
         self.with_ledger(move |ledger| ledger.forget(&confirmed)).await
     }
 

@@ -81,7 +81,11 @@ pub(super) async fn run(broker: &mut Broker, args: &BacklogArgs, quiet: bool) ->
 
     let started = clock::now();
     drain(broker, args, &servers, &shared, quiet).await?;
-    report.figure("drained, logins included", args.commands as f64 / started.elapsed().as_secs_f64(), "commands/s");
+    report.figure(
+        "drained, logins included",
+        args.commands as f64 / started.elapsed().as_secs_f64(),
+        "commands/s",
+    );
     let times = |wanted: fn(u8) -> bool| {
         shared.received.iter().filter(|times| wanted(times.load(Ordering::Relaxed))).count()
     };
@@ -213,7 +217,8 @@ async fn drain(
             let all = tokio::time::timeout(DRAIN_TIMEOUT, done.notified()).await;
             progress.inc(1);
             drop(client);
-            let late = |_| CliError::unexpected(format!("{} did not get all of its {left} commands", server.id));
+            let late =
+                |_| CliError::unexpected(format!("{} did not get all of its {left} commands", server.id));
             all.map_err(late)
         }
     });

@@ -90,7 +90,8 @@ impl Broker {
 
     /// `kill -9`, then a start on the same data directory and port; how long until it is ready.
     pub(super) fn kill_and_restart(&mut self) -> Result<Duration, CliError> {
-        let own = self.own.as_mut().ok_or_else(|| CliError::usage("only a broker of the bench's own is killed"))?;
+        let own =
+            self.own.as_mut().ok_or_else(|| CliError::usage("only a broker of the bench's own is killed"))?;
         let gone = |error| CliError::local("cannot kill the broker", error);
         own.process.kill().map_err(gone)?;
         own.process.wait().map_err(gone)?;

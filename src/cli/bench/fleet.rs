@@ -13,7 +13,9 @@ use crate::cli::exit::{CliError, Exit};
 use crate::cli::output;
 use crate::cli::rest::Rest;
 use crate::cli::server::text;
-use crate::client::{ClientError, PluginClient, PluginHandler, PluginOptions, PublisherClient, PublisherOptions};
+use crate::client::{
+    ClientError, PluginClient, PluginHandler, PluginOptions, PublisherClient, PublisherOptions,
+};
 use crate::ids::ServerId;
 use crate::limits::WINDOW_MAX;
 

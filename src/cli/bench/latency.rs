@@ -58,7 +58,8 @@ impl PluginHandler for Runner {
         let mut receipts = self.0.receipts.lock();
         for command in &commands {
             let measured = schedule.zip(text::number(&command.text));
-            if let Some((schedule, number)) = measured.filter(|(schedule, number)| *number >= schedule.first) {
+            if let Some((schedule, number)) = measured.filter(|(schedule, number)| *number >= schedule.first)
+            {
                 note_time(&mut receipts, now.saturating_duration_since(schedule.intended(number)));
             }
         }
@@ -166,7 +167,9 @@ async fn wait_for_rest(shared: &Shared, total: u64) -> Result<(), CliError> {
             return Ok(());
         }
         if started.elapsed() > DRAIN_TIMEOUT {
-            let message = format!("of {total} orders {answered} were answered; of {expected} commands {received} arrived");
+            let message = format!(
+                "of {total} orders {answered} were answered; of {expected} commands {received} arrived"
+            );
             return Err(CliError::unexpected(message));
         }
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -60,7 +60,9 @@ impl Report {
         let rows: Vec<Vec<Cell>> = self
             .figures
             .iter()
-            .map(|(name, value, unit)| vec![Cell::new(name), Cell::right(number(*value), 12), Cell::new(unit)])
+            .map(|(name, value, unit)| {
+                vec![Cell::new(name), Cell::right(number(*value), 12), Cell::new(unit)]
+            })
             .collect();
         output::table(&["FIGURE", "       VALUE", "UNIT"], &rows)?;
         for note in &self.notes {

@@ -80,7 +80,8 @@ pub(super) async fn run(broker: &Broker, args: &ThroughputArgs, quiet: bool) -> 
     let (seconds, after) = (started.elapsed().as_secs_f64(), shared.completed.load(Ordering::Relaxed));
     let (broker_after, own_after) = (broker.usage(), usage(std::process::id()));
     shared.stop.store(true, Ordering::Relaxed);
-    let drained = tokio::time::timeout(DRAIN_TIMEOUT, async { while loops.join_next().await.is_some() {} }).await;
+    let drained =
+        tokio::time::timeout(DRAIN_TIMEOUT, async { while loops.join_next().await.is_some() {} }).await;
     progress.finish_and_clear();
     if drained.is_err() {
         let left = loops.len();
