@@ -82,7 +82,7 @@ codes! {
     ProtocolViolation = 4, "protocol_violation", true, Never, "The message is not allowed here: wrong role, wrong moment, or not binary.";
     InvalidFrameField = 5, "invalid_frame_field", true, Never, "A field of a frame is out of its range.";
     SlowReader = 6, "slow_reader", true, Reconnect, "The peer did not read what was sent to it in time.";
-    HeartbeatTimeout = 7, "heartbeat_timeout", true, Reconnect, "Nothing was heard from the peer for two heartbeats.";
+    HeartbeatTimeout = 7, "heartbeat_timeout", true, Reconnect, "Nothing was heard from the peer for two and a half heartbeats.";
     Internal = 8, "internal", true, Reconnect, "The broker met a fault of its own.";
 
     LoginRequired = 10, "login_required", true, Never, "The request needs a token or a key, and none was given.";
@@ -115,6 +115,9 @@ codes! {
     WrongStatus = 54, "wrong_status", false, Never, "The command's status does not allow this.";
     NameTaken = 55, "name_taken", false, Never, "The name is in use already.";
     LimitReached = 56, "limit_reached", false, Never, "There may not be more of this.";
+    UpgradeRequired = 57, "upgrade_required", false, Never, "This path takes WebSocket connections only.";
+    BadHandshake = 58, "bad_handshake", false, Never, "The WebSocket handshake is not valid.";
+    UnknownSubprotocol = 59, "unknown_subprotocol", false, Never, "The handshake offers subprotocols, but not fluxrelay.v1.";
 }
 
 impl fmt::Display for Code {

@@ -1,0 +1,7 @@
+//! Any bytes as frames of either direction. Run: `cargo +nightly fuzz run frame`.
+#![no_main]
+
+#[path = "../check_frame.rs"]
+mod check_frame;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| check_frame::check_frame(data));
