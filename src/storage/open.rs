@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use redb::backends::FileBackend;
 use redb::{Builder, Database, StorageBackend};
-use rustix::fs::{Advice, fadvise};
+use rustix::fs::{Advice, CWD, RenameFlags, fadvise, renameat_with};
+use rustix::io::Errno;
 
 use super::clean::{CleanMark, sync_dir};
 use super::error::{DbFile, StorageError};
@@ -148,15 +149,37 @@ impl<B: StorageBackend> Opening<B> {
 }
 
 fn open_cold(dir: &Path, path: &Path) -> io::Result<File> {
-    let new = !path.exists();
-    let mut options = fs::OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    file.sync_all()?;
-    if new {
-        sync_dir(dir)?;
+    if !path.exists() {
+        make_file(dir, path)?;
     }
+    let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
+    file.sync_all()?;
     fadvise(&file, 0, None, Advice::DontNeed)?;
     Ok(file)
+}
+
+/// Makes an empty database under another name first: a crash half-way through leaves no file that is none.
+fn make_file(dir: &Path, path: &Path) -> io::Result<()> {
+    let new = path.with_extension("new");
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&new)?;
+    let synced = file.try_clone()?;
+    FileBackend::new(file)
+        .and_then(|backend| Builder::new().create_with_backend(backend))
+        .and_then(Database::close)
+        .map_err(|error| match redb::Error::from(error) {
+            redb::Error::Io(error) => error,
+            other => io::Error::other(other),
+        })?;
+    synced.sync_all()?;
+    // Another process may have been faster: its file stays.
+    match renameat_with(CWD, &new, CWD, path, RenameFlags::NOREPLACE) {
+        Ok(()) | Err(Errno::EXIST) => sync_dir(dir),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Makes the directory, and its name durable.

@@ -69,3 +69,13 @@ fn a_path_that_cannot_be_a_directory_is_an_error() {
     let error = open(&path, OpenOptions::default()).unwrap_err();
     assert!(matches!(error, StorageError::Io { operation: "make", .. }), "{error}");
 }
+
+#[test]
+fn what_a_crash_left_of_making_a_file_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let half = dir.path().join("store.new");
+    fs::write(&half, b"half").unwrap();
+    let (_journal, _rest, recovery) = open(dir.path(), OpenOptions::default()).unwrap();
+    assert_eq!(recovery.boot(), 1);
+    assert!(!half.exists());
+}
