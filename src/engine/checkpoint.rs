@@ -1,0 +1,169 @@
+//! Checkpoints: copies of what changed, in parts, while the shard goes on; and forgetting what is at rest. Must never
+//! forget what changed since it was copied.
+//!
+//! Rows are copied as they are when their part is made, so a part may hold changes of the open frame: it says so by
+//! `contains`. Replaying changes over such rows does no harm, because each names the revision that it leads to. Only the
+//! totals of servers carry no revision: they are copied at once when the checkpoint begins.
+//!
+//! For the driver: the journal may be trimmed up to a commit only if every shard had handled `Durable` of that commit,
+//! and the `Forward`s that came of it, before it was told `CheckpointBegin`. Otherwise an order's commands
+//! might be on their way between two shards, and in neither image.
+
+use super::command::Flag;
+use super::io::{ImagePart, KeyRow, ServerRow};
+use super::server::Server;
+use super::shard::Shard;
+use crate::ids::Seq;
+
+/// Ended commands that leave memory in one step.
+const FREE_SLICE: usize = 1024;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Checkpoint {
+    /// Commands that changed since they were last exported.
+    dirty: Vec<u32>,
+    export: Option<Export>,
+    /// Ended commands in the parts of this checkpoint, with their revisions.
+    ended: Vec<(u32, u32)>,
+    /// Those of checkpoints that are durable: they leave memory.
+    freeing: Vec<(u32, u32)>,
+    /// Orders up to this seq are in durable checkpoints, or in the parts of this one.
+    orders: Option<Seq>,
+}
+
+/// A checkpoint under way.
+#[derive(Debug)]
+struct Export {
+    slots: Vec<u32>,
+    servers: Option<Vec<ServerRow>>,
+    next_seq: Seq,
+}
+
+impl Checkpoint {
+    pub(super) fn is_freeing(&self) -> bool {
+        !self.freeing.is_empty()
+    }
+}
+
+impl Shard {
+    /// A command changed: the next checkpoint has to hold it.
+    pub(super) fn mark_dirty(&mut self, slot: u32) {
+        let command = &mut self.commands[slot];
+        if !command.is(Flag::Dirty) {
+            command.set(Flag::Dirty, true);
+            self.checkpoint.dirty.push(slot);
+        }
+    }
+
+    pub(super) fn handle_checkpoint_begin(&mut self) {
+        let checkpoint = &mut self.checkpoint;
+        // One that was begun and never done has stored nothing: all of it is due again.
+        let unfinished = checkpoint.export.take().map(|export| export.slots).unwrap_or_default();
+        checkpoint.dirty.extend(unfinished);
+        let mut slots = std::mem::take(&mut checkpoint.dirty);
+        for (slot, _) in std::mem::take(&mut checkpoint.ended) {
+            if let Some(command) = self.commands.get(slot)
+                && !command.is(Flag::Dirty)
+            {
+                self.commands[slot].set(Flag::Dirty, true);
+                slots.push(slot);
+            }
+        }
+        // From the end, so that parts go out in the order of change.
+        slots.reverse();
+        let dirty = self.servers.iter_mut().filter(|server| server.totals_dirty);
+        let servers = dirty
+            .map(|server: &mut Server| {
+                server.totals_dirty = false;
+                server.totals()
+            })
+            .collect();
+        let next_seq = self.desk.next_seq();
+        self.checkpoint.export = Some(Export { slots, servers: Some(servers), next_seq });
+    }
+
+    /// The next part of the checkpoint that [`crate::engine::Input::CheckpointBegin`] started: about `budget` rows.
+    /// `None` when none is under way; the part with `last` set ends it.
+    pub fn export(&mut self, budget: usize) -> Option<ImagePart> {
+        let mut export = self.checkpoint.export.take()?;
+        let mut part = ImagePart { contains: self.outbox.latest(), ..ImagePart::default() };
+        if let Some(servers) = export.servers.take() {
+            part.servers = servers;
+            part.next_seq = export.next_seq.0;
+        }
+        while part.live.len() + part.ended.len() < budget.max(1)
+            && let Some(slot) = export.slots.pop()
+        {
+            self.export_command(slot, &mut part);
+        }
+        let room = budget.max(1) - part.live.len() - part.ended.len();
+        part.orders = self.desk.orders.rows_after(self.checkpoint.orders.unwrap_or(Seq(0)), room).collect();
+        part.keys = part
+            .orders
+            .iter()
+            .filter_map(|row| row.key.map(|digest| KeyRow { digest, order: row.id, at: row.accepted_at }))
+            .collect();
+        if let Some(last) = part.orders.last() {
+            self.checkpoint.orders = Some(last.id.seq);
+        }
+        part.last = export.slots.is_empty() && part.orders.len() < room;
+        if !part.last {
+            self.checkpoint.export = Some(export);
+        }
+        Some(part)
+    }
+
+    fn export_command(&mut self, slot: u32, part: &mut ImagePart) {
+        if self.commands.get(slot).is_none_or(|command| !command.is(Flag::Dirty)) {
+            return;
+        }
+        self.commands[slot].set(Flag::Dirty, false);
+        let row = self.row(slot);
+        if row.status.is_terminal() {
+            self.checkpoint.ended.push((slot, row.rev));
+            part.ended.push(row);
+        } else {
+            part.live.push(row);
+        }
+    }
+
+    pub(super) fn handle_checkpoint_done(&mut self) {
+        let ended = std::mem::take(&mut self.checkpoint.ended);
+        self.checkpoint.freeing.extend(ended);
+        if let Some(upto) = self.checkpoint.orders {
+            self.desk.orders.forget(upto);
+        }
+    }
+
+    /// Lets some ended commands leave memory.
+    pub(super) fn free_some(&mut self) {
+        if !self.checkpoint.is_freeing() {
+            return;
+        }
+        let from = self.checkpoint.freeing.len().saturating_sub(FREE_SLICE);
+        let slice = self.checkpoint.freeing.split_off(from);
+        let mut places = Vec::new();
+        for (slot, rev) in slice {
+            let Some(command) = self.commands.get(slot) else { continue };
+            if command.rev != rev || !command.status.is_terminal() || command.is(Flag::Dirty) {
+                continue;
+            }
+            let place = command.server;
+            if self.servers[place].lane.mark_leaving(&mut self.commands[slot]) {
+                places.push(place);
+            }
+        }
+        let mut gone = Vec::new();
+        for place in places {
+            self.servers[place].lane.take_leaving(&self.commands, &mut gone);
+            self.servers.forget(place);
+        }
+        for slot in gone {
+            self.commands.remove(slot);
+        }
+        if self.checkpoint.freeing.is_empty() {
+            self.checkpoint.freeing = Vec::new();
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The poll of a server that holds no connection. Must never hand out what is out already.
+
+use super::io::{EventKind, Output, Refusal, Reply, ReplyTo, Status};
+use super::polls::Pace;
+use super::shard::Shard;
+use super::timers::Timer;
+use crate::ids::ServerId;
+use crate::limits::DELIVER_COMMANDS_MAX;
+use crate::time::Millis;
+
+/// Commands looked at for whether one of them falls due soon.
+const LOOK_AHEAD: usize = 256;
+
+impl Shard {
+    pub(super) fn handle_poll(&mut self, from: ReplyTo, id: ServerId) {
+        let Some(place) = self.servers.find_registered(id) else {
+            let reply = Reply::Refused(Refusal::UnknownServer(id));
+            return self.outbox.send_now(Output::Reply { to: from, reply });
+        };
+        let mut budget = self.settings.step_budget;
+        let commands = self.take_ready(place, DELIVER_COMMANDS_MAX, &mut budget, true);
+        let busy = !commands.is_empty() || self.waits_soon(place);
+        let next_check_seconds = self.note_poll(place, busy);
+        let reply = Reply::Polled { commands, next_check_seconds };
+        self.outbox.send_now(Output::Reply { to: from, reply });
+    }
+
+    /// Keeps the server online until its next poll is overdue; returns when that is, in seconds.
+    fn note_poll(&mut self, place: u32, busy: bool) -> u32 {
+        let settings = &self.settings;
+        let bounds =
+            Pace { min: settings.poll_min_seconds, max: settings.poll_max_seconds, grace: settings.poll_grace };
+        let now = self.now;
+        let server = &mut self.servers[place];
+        let was_online = server.is_online(now);
+        let is_new = server.poller.is_none();
+        server.last_seen_at = Some(now);
+        let id = server.id;
+        let poller = server.poller.get_or_insert_default();
+        let seconds = poller.on_poll(id, now, busy, bounds);
+        if is_new {
+            self.wheel.insert(poller.until, Timer::Poller(place));
+        }
+        if !was_online {
+            self.say(place, EventKind::Online);
+        }
+        seconds
+    }
+
+    /// Whether something may be ready for this server before a slow poller would come again.
+    fn waits_soon(&self, place: u32) -> bool {
+        let server = &self.servers[place];
+        if server.count(Status::Delivered) > 0 || server.lane.has_candidates() {
+            return true;
+        }
+        if server.count(Status::Pending) == 0 {
+            return false;
+        }
+        let soon = self.now + Millis::seconds(u64::from(self.settings.poll_max_seconds));
+        server.lane.len() > LOOK_AHEAD
+            || server.lane.slots_from(0).any(|slot| {
+                let command = &self.commands[slot];
+                command.status == Status::Pending && command.due <= soon
+            })
+    }
+}

@@ -1,0 +1,167 @@
+//! Recovery: rows at rest, then the journal's changes, through the same fold that the running shard uses. Must never
+//! apply a change twice, nor start a timer or a queue before all is known.
+//!
+//! Order: servers, totals, live commands, keys, next seq and frame number; then changes in the order of commits; then
+//! [`Shard::restore_done`]. A change for a command that is not known is one of a command that has ended at rest.
+
+use super::command::Command;
+use super::io::{Change, CommandRow, KeyRow, Note, OrderAccepted, Output, ServerRow, Status, StatusChange};
+use super::shard::Shard;
+use crate::ids::{CommandId, FrameNo, Seq, ServerId, StoreId};
+use crate::time::UnixMs;
+
+impl Shard {
+    /// A registered server of this shard. Also what [`crate::engine::Input::ServerAdded`] does.
+    pub fn restore_server(&mut self, server: ServerId, store: StoreId) {
+        let place = self.servers.place(server, store);
+        self.servers[place].store = store;
+        self.servers[place].registered = true;
+    }
+
+    /// A server's totals at rest.
+    pub fn restore_totals(&mut self, row: ServerRow) {
+        // The store of a server that was removed is not known here, and nobody asks for it any more.
+        let Some(place) = self.servers.find(row.server) else { return };
+        let [completed, cancelled, expired] = row.ended;
+        let counts = &mut self.servers[place].counts;
+        counts[Status::Completed.index()] = completed;
+        counts[Status::Cancelled.index()] = cancelled;
+        counts[Status::Expired.index()] = expired;
+    }
+
+    /// A command at rest that has not ended.
+    pub fn restore_live(&mut self, row: CommandRow) {
+        self.desk.on_seq(row.id.seq);
+        if !self.owns(row.id.server) || self.find(row.id).is_some() {
+            return;
+        }
+        let place = self.servers.place(row.id.server, row.order.store);
+        let status = row.status;
+        let command = Command::restored(row, place);
+        let follows = command.after().is_some();
+        let slot = self.commands.insert(command);
+        let lane = &mut self.servers[place].lane;
+        lane.followers += u32::from(follows);
+        lane.insert(&self.commands, slot);
+        self.recount(place, None, status, false);
+    }
+
+    /// A remembered idempotency key.
+    pub fn restore_key(&mut self, row: KeyRow) {
+        self.desk.on_seq(row.order.seq);
+        if self.is_desk_of(row.order.store) {
+            self.desk.keys.insert(row);
+        }
+    }
+
+    /// No seq at or above this was given out.
+    pub fn restore_next_seq(&mut self, next: u64) {
+        self.desk.on_next_seq(next);
+    }
+
+    /// The last frame of this shard in the journal, or in what a checkpoint contains.
+    pub fn restore_frame_no(&mut self, last: FrameNo) {
+        self.outbox.restore_frame_no(last);
+    }
+
+    /// A change of the journal, of whichever shard: what is not this shard's is passed over. `count`: what ended by it is
+    /// not in the totals at rest yet.
+    pub fn restore_change(&mut self, change: &Change, count: bool) {
+        match change {
+            Change::Order(order) => self.restore_order(order),
+            Change::Delivered(change) => {
+                self.restore_plain(change.server, Status::Delivered, change.at, &change.commands);
+            }
+            Change::Completed(change) => {
+                if count {
+                    self.count_ended(change.server, Status::Completed, change.commands.len() as u64);
+                }
+                self.restore_plain(change.server, Status::Completed, change.at, &change.commands);
+            }
+            Change::Status(change) => self.restore_status(change, count),
+            Change::Edited(change) => {
+                if let Some(slot) = self.find_older(change.id, change.rev) {
+                    self.apply_edit(slot, change);
+                }
+            }
+            Change::Resent(change) => {
+                let own = change.commands.iter().filter(|(id, _)| self.owns(id.server));
+                let own: Vec<(CommandId, u32)> = own.copied().collect();
+                self.intents.extend(own);
+            }
+        }
+    }
+
+    fn restore_order(&mut self, order: &OrderAccepted) {
+        for row in &order.commands {
+            self.desk.on_seq(row.id.seq);
+            if self.owns(row.id.server) && self.find(row.id).is_none() {
+                let slot = self.make(row, order.row.id, order.row.accepted_at);
+                self.admit(slot);
+            }
+        }
+        if self.is_desk_of(order.row.id.store) {
+            self.desk.apply_order(&order.row);
+        }
+    }
+
+    fn restore_plain(&mut self, server: ServerId, status: Status, at: UnixMs, commands: &[(Seq, u32)]) {
+        for (seq, rev) in commands {
+            if let Some(slot) = self.find_older(CommandId { server, seq: *seq }, *rev) {
+                self.apply_plain(slot, status, *rev, at, false);
+            }
+        }
+    }
+
+    fn restore_status(&mut self, change: &StatusChange, count: bool) {
+        // A late result that leaves an ended command as it is has been counted when the command ended.
+        let kept = change.note == Note::LateResult && change.status != Status::Completed;
+        if count && change.status.is_terminal() && !kept {
+            self.count_ended(change.id.server, change.status, 1);
+        }
+        if let Some(slot) = self.find_older(change.id, change.rev) {
+            self.apply_status(slot, change, false);
+        }
+    }
+
+    /// A command that has not seen this revision.
+    fn find_older(&self, id: CommandId, rev: u32) -> Option<u32> {
+        self.find(id).filter(|slot| self.commands[*slot].rev < rev)
+    }
+
+    fn count_ended(&mut self, server: ServerId, status: Status, count: u64) {
+        if let Some(place) = self.servers.find(server) {
+            self.servers[place].counts[status.index()] += count;
+            self.servers[place].totals_dirty = true;
+        }
+    }
+
+    /// All is known: queues, timers and waiting lists are built, what was out is offered again, what has expired
+    /// expires. The changes that come of it are in the open frame.
+    pub fn restore_done(&mut self, now: UnixMs, out: &mut Vec<Output>) {
+        self.now = self.now.max(now);
+        self.outbox.swap(out);
+        for place in self.servers.places() {
+            let slots: Vec<u32> = self.servers[place].lane.slots_from(0).collect();
+            for slot in slots {
+                self.restart(slot);
+            }
+            if self.servers[place].registered {
+                self.check_full(place);
+            } else {
+                self.removals.push_back((place, Seq(0)));
+            }
+        }
+        let intents = std::mem::take(&mut self.intents);
+        self.resend_collected(&intents);
+        self.outbox.swap(out);
+    }
+
+    fn restart(&mut self, slot: u32) {
+        match self.commands[slot].status {
+            Status::Delivered => self.to_pending(slot, Note::BrokerRestarted),
+            Status::Pending | Status::AwaitingPlayer => self.attach(slot),
+            _ => {}
+        }
+    }
+}
