@@ -378,7 +378,8 @@ impl Command {
             return;
         }
         let plain = self.status == Status::Delivered && self.note == Note::None && self.attempt == 1;
-        let first = self.first_sent == NOT_SENT && self.rare.as_ref().is_none_or(|rare| rare.history.is_empty());
+        let first =
+            self.first_sent == NOT_SENT && self.rare.as_ref().is_none_or(|rare| rare.history.is_empty());
         let span = (self.status_at - self.accepted_at).0;
         if plain && first && span < u64::from(NOT_SENT) && self.status_at >= self.accepted_at {
             self.first_sent = span as u32;
@@ -413,8 +414,7 @@ impl Command {
     }
 
     fn history(&self) -> Vec<HistoryEntry> {
-        let plain =
-            |status, at, attempt, note| HistoryEntry { status, at, attempt, note, error: None };
+        let plain = |status, at, attempt, note| HistoryEntry { status, at, attempt, note, error: None };
         let spilled = self.rare.as_deref().map_or(&[][..], |rare| &rare.history);
         let mut history = Vec::with_capacity(spilled.len() + 3);
         history.push(plain(Status::Pending, self.accepted_at, 1, Note::None));
@@ -432,7 +432,8 @@ impl Command {
 
 /// The place of a command in its order, whose commands have consecutive places at one desk.
 fn nth(seq: Seq, order: Seq) -> u16 {
-    u16::try_from((seq.0 - order.0) / u64::from(SHARDS_MAX)).expect("an order has at most ORDER_COMMANDS_MAX commands")
+    u16::try_from((seq.0 - order.0) / u64::from(SHARDS_MAX))
+        .expect("an order has at most ORDER_COMMANDS_MAX commands")
 }
 
 /// The note with which the present status was entered: an edit keeps the status and is no such note.

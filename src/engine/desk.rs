@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::io::{
-    AcceptedCommand, AcceptedRow, Change, Handover, Input, KeyDigest, KeyRow, NewCommand, NewOrder, OrderAccepted,
-    OrderRow, Output, Refusal, Reply, ReplyTo, ResentChange,
+    AcceptedCommand, AcceptedRow, Change, Handover, Input, KeyDigest, KeyRow, NewCommand, NewOrder,
+    OrderAccepted, OrderRow, Output, Refusal, Reply, ReplyTo, ResentChange,
 };
 use super::keys::Keys;
 use super::orders::Orders;
@@ -32,7 +32,11 @@ impl Desk {
     }
 
     pub(super) fn on_queue_full(&mut self, server: ServerId, full: bool) {
-        if full { self.full.insert(server) } else { self.full.remove(&server) };
+        if full {
+            self.full.insert(server)
+        } else {
+            self.full.remove(&server)
+        };
     }
 
     /// The seq that comes next.

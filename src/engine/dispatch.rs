@@ -2,7 +2,7 @@
 //! window, out of order, or more than one message to a server in one step.
 
 use super::command::Flag;
-use super::io::{Change, Delivery, DeliveredChange, Note, Output, PluginOut, Status};
+use super::io::{Change, DeliveredChange, Delivery, Note, Output, PluginOut, Status};
 use super::life::To;
 use super::players::Presence;
 use super::shard::Shard;
@@ -138,7 +138,8 @@ impl Shard {
         if slots.is_empty() {
             return Vec::new();
         }
-        let commands = slots.iter().map(|slot| (self.commands[*slot].seq, self.commands[*slot].rev)).collect();
+        let commands =
+            slots.iter().map(|slot| (self.commands[*slot].seq, self.commands[*slot].rev)).collect();
         let change = DeliveredChange { server: self.servers[place].id, at: self.now, commands };
         self.outbox.change(Change::Delivered(Box::new(change)));
         for slot in slots {

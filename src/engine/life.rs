@@ -4,9 +4,7 @@
 use std::sync::Arc;
 
 use super::command::{Command, Flag};
-use super::io::{
-    AcceptedCommand, AcceptedRow, Change, EventKind, Input, Note, Output, Status, StatusChange,
-};
+use super::io::{AcceptedCommand, AcceptedRow, Change, EventKind, Input, Note, Output, Status, StatusChange};
 use super::shard::Shard;
 use crate::ids::{CommandId, OrderId, Seq};
 use crate::time::UnixMs;
@@ -99,7 +97,8 @@ impl Shard {
         let command = &self.commands[slot];
         let reported = command.status == Status::Failed && command.note == Note::RetriesExhausted;
         let attempt = command.attempt.saturating_add(u16::from(reported));
-        let to = To { attempt, retries: 0, unanswered: 0, ..To::new(command, Status::Pending, Note::Operator) };
+        let to =
+            To { attempt, retries: 0, unanswered: 0, ..To::new(command, Status::Pending, Note::Operator) };
         self.change(slot, to);
     }
 

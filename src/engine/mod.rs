@@ -39,3 +39,8 @@ pub use io::*;
 pub use settings::Settings;
 pub use shard::Shard;
 pub use wheel::{TimerId, Wheel};
+
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod shard_tests;

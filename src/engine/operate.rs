@@ -2,8 +2,8 @@
 //! command against the drawing in `command.rs`.
 
 use super::io::{
-    Change, CollectFilter, CommandRow, EditedChange, Operation, Output, Query, Refusal, Reply, ReplyTo, ServerState,
-    Status,
+    Change, CollectFilter, CommandRow, EditedChange, Operation, Output, Query, Refusal, Reply, ReplyTo,
+    ServerState, Status,
 };
 use super::server::Server;
 use super::shard::Shard;
@@ -100,7 +100,13 @@ impl Shard {
         self.outbox.send(Output::Reply { to: from, reply });
     }
 
-    fn page(&self, server: ServerId, status: Option<Status>, after: Option<Seq>, limit: usize) -> Vec<CommandRow> {
+    fn page(
+        &self,
+        server: ServerId,
+        status: Option<Status>,
+        after: Option<Seq>,
+        limit: usize,
+    ) -> Vec<CommandRow> {
         let Some(place) = self.servers.find(server) else { return Vec::new() };
         let lane = &self.servers[place].lane;
         let from = after.map_or(0, |after| lane.position_after(&self.commands, after));

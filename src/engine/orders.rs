@@ -45,7 +45,8 @@ impl Order {
     fn of(row: &OrderRow) -> Order {
         let several = row.commands.len() != 1;
         let rare = (several || row.reference.is_some() || row.player.is_some()).then(|| {
-            let servers = if several { row.commands.iter().map(|id| id.server).collect() } else { Box::from([]) };
+            let servers =
+                if several { row.commands.iter().map(|id| id.server).collect() } else { Box::from([]) };
             Box::new(Rare { reference: row.reference.clone(), player: row.player.clone(), servers })
         });
         Order {
@@ -72,16 +73,16 @@ impl Order {
             reference: self.rare.as_ref().and_then(|rare| rare.reference.clone()),
             player: self.rare.as_ref().and_then(|rare| rare.player.clone()),
             ordered: self.ordered,
-            commands: servers.iter().zip(seqs).map(|(server, seq)| CommandId { server: *server, seq }).collect(),
+            commands: servers
+                .iter()
+                .zip(seqs)
+                .map(|(server, seq)| CommandId { server: *server, seq })
+                .collect(),
         }
     }
 }
 
 impl Orders {
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
     /// Adds an order; one with a seq below the last is known already.
     pub(super) fn push(&mut self, row: &OrderRow) {
         let last = self.chunks.back().and_then(|chunk| chunk.back());
@@ -155,11 +156,12 @@ mod tests {
 
     #[test]
     fn orders_come_back_as_they_went_in_and_leave_from_the_front() {
-        let rows: Vec<OrderRow> = (1..3000).map(|n| row(n * 3, if n % 7 == 0 { &[4, 4, 9] } else { &[4] })).collect();
+        let rows: Vec<OrderRow> =
+            (1..3000).map(|n| row(n * 3, if n % 7 == 0 { &[4, 4, 9] } else { &[4] })).collect();
         let mut orders = Orders::default();
         rows.iter().for_each(|row| orders.push(row));
         orders.push(&rows[0]);
-        assert_eq!(orders.len(), rows.len());
+        assert_eq!(orders.len, rows.len());
         for row in &rows {
             assert_eq!(orders.find(row.id.seq).as_ref(), Some(row));
         }
@@ -169,8 +171,8 @@ mod tests {
         orders.forget(rows[2000].id.seq);
         assert_eq!(orders.find(rows[2000].id.seq), None);
         assert_eq!(orders.find(rows[2001].id.seq).as_ref(), Some(&rows[2001]));
-        assert_eq!(orders.len(), rows.len() - 2001);
+        assert_eq!(orders.len, rows.len() - 2001);
         orders.forget(rows[2998].id.seq);
-        assert_eq!(orders.len(), 0);
+        assert_eq!(orders.len, 0);
     }
 }

@@ -28,8 +28,11 @@ impl Shard {
     /// Keeps the server online until its next poll is overdue; returns when that is, in seconds.
     fn note_poll(&mut self, place: u32, busy: bool) -> u32 {
         let settings = &self.settings;
-        let bounds =
-            Pace { min: settings.poll_min_seconds, max: settings.poll_max_seconds, grace: settings.poll_grace };
+        let bounds = Pace {
+            min: settings.poll_min_seconds,
+            max: settings.poll_max_seconds,
+            grace: settings.poll_grace,
+        };
         let now = self.now;
         let server = &mut self.servers[place];
         let was_online = server.is_online(now);

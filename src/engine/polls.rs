@@ -26,7 +26,8 @@ impl Poller {
     /// Notes a poll and returns when to poll next, in seconds. `busy`: commands wait for it.
     pub(super) fn on_poll(&mut self, server: ServerId, now: UnixMs, busy: bool, bounds: Pace) -> u32 {
         let Pace { min, max, grace } = bounds;
-        let told = if busy || self.pace <= min { min } else { spread(self.pace, server, now).clamp(min, max) };
+        let told =
+            if busy || self.pace <= min { min } else { spread(self.pace, server, now).clamp(min, max) };
         self.pace = if busy { min } else { self.pace.max(min).saturating_mul(2).min(max) };
         self.until = now + Millis::seconds(u64::from(told)) + grace;
         told
@@ -64,7 +65,8 @@ mod tests {
 
     #[test]
     fn servers_are_spread() {
-        let told: std::collections::BTreeSet<u32> = (1..200).map(|n| spread(240, ServerId(n), UnixMs(1))).collect();
+        let told: std::collections::BTreeSet<u32> =
+            (1..200).map(|n| spread(240, ServerId(n), UnixMs(1))).collect();
         assert!(told.len() > 30);
     }
 }

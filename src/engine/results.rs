@@ -6,8 +6,8 @@
 
 use super::command::Command;
 use super::io::{
-    Change, CommandResult, CompletedChange, Note, OnDoubt, Outcome, Output, PluginOut, Reply, ReplyTo, Refusal,
-    Status,
+    Change, CommandResult, CompletedChange, Note, OnDoubt, Outcome, Output, PluginOut, Refusal, Reply,
+    ReplyTo, Status,
 };
 use super::life::To;
 use super::players::Presence;
@@ -26,7 +26,12 @@ impl Shard {
         self.outbox.send(Output::Plugin { conn, message: PluginOut::Confirm { batch } });
     }
 
-    pub(super) fn handle_poll_results(&mut self, from: ReplyTo, server: ServerId, results: Vec<CommandResult>) {
+    pub(super) fn handle_poll_results(
+        &mut self,
+        from: ReplyTo,
+        server: ServerId,
+        results: Vec<CommandResult>,
+    ) {
         let reply = match self.servers.find_registered(server) {
             None => Reply::Refused(Refusal::UnknownServer(server)),
             Some(place) => {
@@ -62,7 +67,8 @@ impl Shard {
         if slots.is_empty() {
             return;
         }
-        let commands = slots.iter().map(|slot| (self.commands[*slot].seq, self.commands[*slot].rev)).collect();
+        let commands =
+            slots.iter().map(|slot| (self.commands[*slot].seq, self.commands[*slot].rev)).collect();
         let change = CompletedChange { server: self.servers[place].id, at: self.now, commands };
         self.outbox.change(Change::Completed(Box::new(change)));
         for slot in slots {
@@ -188,7 +194,9 @@ fn counts(command: &Command, result: &CommandResult) -> bool {
     match command.status {
         Status::Delivered => attempt == command.attempt,
         // Named by its attempt, it was delivered even if a crash of the broker has lost that fact.
-        Status::Pending => result.attempt == Some(command.attempt) || (result.attempt.is_none() && command.is_lost()),
+        Status::Pending => {
+            result.attempt == Some(command.attempt) || (result.attempt.is_none() && command.is_lost())
+        }
         Status::InDoubt => attempt == command.attempt && result.outcome != Outcome::InDoubt,
         _ => false,
     }

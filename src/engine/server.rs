@@ -61,13 +61,8 @@ impl Server {
 
     /// Commands that have not ended, those on their way from the desk included.
     pub(super) fn load(&self) -> u64 {
-        let live = [
-            Status::Pending,
-            Status::Delivered,
-            Status::AwaitingPlayer,
-            Status::Failed,
-            Status::InDoubt,
-        ];
+        let live =
+            [Status::Pending, Status::Delivered, Status::AwaitingPlayer, Status::Failed, Status::InDoubt];
         live.iter().map(|status| self.count(*status)).sum::<u64>() + u64::from(self.reserved)
     }
 
@@ -151,7 +146,8 @@ impl Servers {
         if server.registered || server.in_ring || server.reserved > 0 || !server.lane.is_empty() {
             return;
         }
-        if self.by_id.remove(&server.id.0).is_some() {
+        let id = server.id;
+        if self.by_id.remove(&id.0).is_some() {
             self[place] = Server::new(ServerId(0), StoreId(0));
             self.free.push(place);
         }
@@ -159,10 +155,6 @@ impl Servers {
 
     pub(super) fn places(&self) -> std::ops::Range<u32> {
         0..self.all.len() as u32
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Server> {
-        self.all.iter().filter(|server| server.id != ServerId(0))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Server> {

@@ -235,7 +235,9 @@ impl Shard {
     /// Cancels commands of removed servers, within the step's budget.
     pub(super) fn cancel_removed(&mut self) {
         let mut budget = self.settings.step_budget;
-        while budget > 0 && let Some((place, after)) = self.removals.pop_front() {
+        while budget > 0
+            && let Some((place, after)) = self.removals.pop_front()
+        {
             let lane = &self.servers[place].lane;
             let from = lane.position_after(&self.commands, after);
             let slots: Vec<u32> = lane.slots_from(from).take(budget).collect();

@@ -55,12 +55,6 @@ impl<T> Slab<T> {
     pub(super) fn get(&self, slot: u32) -> Option<&T> {
         self.chunks.get(slot as usize / CHUNK)?.get(slot as usize % CHUNK)?.as_ref()
     }
-
-    /// All places that hold a value.
-    pub(super) fn slots(&self) -> impl Iterator<Item = u32> + '_ {
-        let end = self.chunks.iter().map(Vec::len).sum::<usize>();
-        (0..end as u32).filter(|slot| self.get(*slot).is_some())
-    }
 }
 
 impl<T> Index<u32> for Slab<T> {
@@ -90,6 +84,5 @@ mod tests {
         assert_eq!(slab.get(slots[5]), None);
         assert_eq!(slab.insert(99), slots[5]);
         assert_eq!(slab.len(), 2 * CHUNK + 1);
-        assert_eq!(slab.slots().count(), slab.len());
     }
 }
