@@ -55,7 +55,33 @@ pub const PAGE_MAX: usize = 1000;
 /// Bytes of a REST body.
 pub const BODY_BYTES_MAX: usize = FRAME_BYTES_MAX;
 
+/// Stores in one data directory.
+pub const STORES_MAX: usize = 100_000;
+/// Servers in one data directory: each costs about 400 bytes of memory, and its queue.
+pub const SERVERS_MAX: usize = 1_000_000;
+/// Servers in one store, so that no store takes all places.
+pub const SERVERS_PER_STORE_MAX: usize = 100_000;
+/// Servers registered in one call.
+pub const SERVERS_PER_CALL_MAX: usize = 10_000;
+/// API keys in one data directory.
+pub const KEYS_MAX: usize = 200_000;
+/// API keys in one store.
+pub const KEYS_PER_STORE_MAX: usize = 1000;
+/// Changes of the registry that wait for its writer; more make their callers wait.
+pub const REGISTRY_CHANGES_WAITING_MAX: usize = 256;
+/// Changes of the registry in one transaction.
+pub const REGISTRY_CHANGES_PER_COMMIT_MAX: usize = 256;
+/// Logins that wait for a password hash, per hashing thread: at 16 ms each the last one waits for 4 s, less than
+/// the 5 s that a login may take.
+pub const LOGINS_WAITING_PER_THREAD_MAX: usize = 256;
+/// New credentials whose hash is being made; more make their callers wait.
+pub const HASHES_MAKING_MAX: usize = 64;
+/// Checked credentials that are remembered, so that they cost no second password hash (about 64 bytes each).
+pub const CREDENTIALS_REMEMBERED_MAX: usize = 131_072;
+
 const _: () = assert!(DELIVER_BYTES_MAX >= COMMAND_BYTES_MAX);
 const _: () = assert!(DELIVER_BYTES_MAX + DELIVER_COMMANDS_MAX * 512 < FRAME_BYTES_MAX);
 const _: () = assert!(WINDOW_MAX as usize >= DELIVER_COMMANDS_MAX);
 const _: () = assert!(WINDOW_MAX as usize <= HELLO_IDS_MAX);
+const _: () = assert!(SERVERS_PER_STORE_MAX <= SERVERS_MAX && SERVERS_PER_CALL_MAX <= SERVERS_PER_STORE_MAX);
+const _: () = assert!(KEYS_PER_STORE_MAX <= KEYS_MAX);

@@ -242,6 +242,7 @@ impl From<RegistryError> for Problem {
             RegistryError::Full(max) => {
                 Problem::new(Code::LimitReached, format!("there may be at most {max}"))
             }
+            RegistryError::Invalid { field, must } => Problem::field(field, format!("it must {must}")),
             // The words of the storage name files of the broker's machine: for its log, not for a caller.
             RegistryError::Storage(_) => Problem::new(
                 Code::StorageUnavailable,

@@ -10,6 +10,7 @@ mod journal;
 mod open;
 mod record;
 mod recovery;
+pub mod registry;
 mod rest;
 mod tables;
 

@@ -121,15 +121,15 @@ fn open_all(
 }
 
 /// A file that is about to be opened.
-struct Opening<B> {
-    file: DbFile,
+pub(super) struct Opening<B> {
+    pub(super) file: DbFile,
     backend: B,
 }
 
 impl Opening<FileBackend> {
     /// Makes the file when it is missing, and drops what the system remembers of it: after a failed sync, memory
     /// may hold what the disk does not.
-    fn prepare(dir: &Path, name: &str) -> Result<Opening<FileBackend>, StorageError> {
+    pub(super) fn prepare(dir: &Path, name: &str) -> Result<Opening<FileBackend>, StorageError> {
         let path = dir.join(name);
         let file = DbFile::new(&path);
         let opened = open_cold(dir, &path).map_err(|error| file.io("open", &error))?;
@@ -139,7 +139,8 @@ impl Opening<FileBackend> {
 }
 
 impl<B: StorageBackend> Opening<B> {
-    fn open(self, check: bool, cache_bytes: usize) -> Result<Database, StorageError> {
+    /// Opens it as a database, after a walk over every page if `check`.
+    pub(super) fn open(self, check: bool, cache_bytes: usize) -> Result<Database, StorageError> {
         Builder::new()
             .set_cache_size(cache_bytes)
             .set_check_integrity_on_open(check)
@@ -183,7 +184,7 @@ fn make_file(dir: &Path, path: &Path) -> io::Result<()> {
 }
 
 /// Makes the directory, and its name durable.
-fn make_dir(dir: &Path) -> io::Result<()> {
+pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }

@@ -4,13 +4,13 @@ use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::error::{DbFile, StorageError};
 
-/// The version of the format of both files. A file with a higher one is refused untouched.
+/// The version of the format of all files. A file with a higher one is refused untouched.
 pub(super) const FORMAT_VERSION: u32 = 1;
 
 /// The row of `META` that holds the format version: four bytes, little endian, readable by any version.
 const FORMAT_KEY: &str = "format";
 
-/// Both files: `format`, and a sealed row for where the file stands.
+/// All files: `format`, and a sealed row for where the file stands.
 pub(super) const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
 /// `journal.redb`: commit -> frames.
 pub(super) const COMMITS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("commits");

@@ -21,6 +21,7 @@ mod index;
 mod keys;
 mod meta;
 mod order;
+pub(crate) mod registry;
 mod server;
 mod vocabulary;
 
@@ -64,6 +65,14 @@ pub(crate) enum Kind {
     JournalMeta = 8,
     /// Where the store at rest stands.
     StoreMeta = 9,
+    /// A tenant.
+    RegisteredStore = 10,
+    /// A registered game server with the hash of its token.
+    RegisteredServer = 11,
+    /// An API key with its hash.
+    ApiKey = 12,
+    /// The numbers that the registry gives out next.
+    RegistryMeta = 13,
 }
 
 impl Kind {
