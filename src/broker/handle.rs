@@ -1,153 +1,93 @@
 //! The broker as the outer layers see it: every call that transport, REST and the demo may make.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::Inner;
+use super::cursor::Cursor;
 use super::events::{EventId, EventStream};
-use super::mailbox::Mailbox;
+use super::inbox::Envelope;
+use super::mailbox::{Mailbox, ToPeer};
 use super::registry::Registry;
+use super::request::{BrokerError, CommandPage, OrderRequest, Published, ResendFilter};
+use super::shard_thread::refused;
 use super::stats::Snapshot;
 use crate::engine::{
-    CommandResult, CommandRow, Delivery, Hello, NewCommand, Operation, OrderRow, Player, PlayerNews, Refusal,
-    Seq, ServerState, Status,
+    CloseReason, CollectFilter, CommandResult, CommandRow, Delivery, Hello, Input, NewCommand, NewOrder,
+    Operation, OrderRow, PlayerNews, Query, Refusal, Reply, Seq, ServerState, Status,
 };
-use crate::ids::{CommandId, ConnId, OrderId, ServerId, StoreId};
-use crate::time::{Millis, UnixMs};
-
-/// What can be wrong with a request to the broker. Nothing changed, except for `Unknown`.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BrokerError {
-    /// The engine refused it.
-    #[error("refused: {0:?}")]
-    Refused(Refusal),
-    /// No such server in this store.
-    #[error("no such server: {0}")]
-    UnknownServer(String),
-    /// `"*"` and the store has no server.
-    #[error("the store has no server")]
-    NoServers,
-    /// No such store, order, key or command.
-    #[error("not found")]
-    NotFound,
-    /// More commands than an order may have once `"*"` is expanded.
-    #[error("an order has at most {max} commands, this one has {count}")]
-    TooManyCommands {
-        /// `ORDER_COMMANDS_MAX`.
-        max: usize,
-        /// How many it has.
-        count: usize,
-    },
-    /// A queue inside the broker is full: try again after this many milliseconds.
-    #[error("busy, try again in {retry_after_ms} ms")]
-    Busy {
-        /// When to come back.
-        retry_after_ms: u32,
-    },
-    /// The storage failed or the broker is stopping: nothing is accepted any more; what was asked may or may not
-    /// have happened (a publish with an idempotency key can be repeated safely).
-    #[error("the broker is stopping")]
-    Stopping,
-}
-
-/// Which servers a command of a publish names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
-    /// This one.
-    One(ServerId),
-    /// Every server of the store.
-    All,
-}
-
-/// One command as a publisher gives it.
-#[derive(Debug, Clone)]
-pub struct RequestedCommand {
-    /// Which servers run it.
-    pub target: Target,
-    /// Not before this span after acceptance. It stays a span until the order is accepted, so that a repeated
-    /// request has the same digest; the later of it and `command.not_before` counts.
-    pub delay: Option<Millis>,
-    /// `server` is a placeholder (`ServerId(0)`) until the target is resolved.
-    pub command: NewCommand,
-}
-
-/// An order as a publisher gives it: checked for shape, not yet for servers.
-#[derive(Debug, Clone)]
-pub struct OrderRequest {
-    /// 1 to `IDEMPOTENCY_KEY_BYTES_MAX` bytes.
-    pub key: Option<Arc<str>>,
-    /// See [`crate::engine::NewOrder`].
-    pub reference: Option<Arc<str>>,
-    /// See [`crate::engine::NewOrder`].
-    pub player: Option<Player>,
-    /// See [`crate::engine::NewOrder`].
-    pub ordered: bool,
-    /// 1 to `ORDER_COMMANDS_MAX`.
-    pub commands: Vec<RequestedCommand>,
-}
-
-/// The answer to a publish.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Published {
-    /// The order.
-    pub order: OrderId,
-    /// Seen before under the same key.
-    pub replayed: bool,
-    /// In the order of the request, `"*"` expanded.
-    pub commands: Vec<CommandId>,
-}
-
-/// A page of a server's commands.
-#[derive(Debug, Clone, Default)]
-pub struct CommandPage {
-    /// The commands: those in memory by rising seq, then those at rest, newest first.
-    pub commands: Vec<CommandRow>,
-    /// Opaque; where the next page starts.
-    pub next: Option<String>,
-}
-
-/// Which commands a bulk resend means.
-#[derive(Debug, Clone)]
-pub struct ResendFilter {
-    /// Of this store.
-    pub store: StoreId,
-    /// Of this server only.
-    pub server: Option<ServerId>,
-    /// Entered their status at or after.
-    pub from: UnixMs,
-    /// Entered their status before.
-    pub to: UnixMs,
-    /// `failed`, `in_doubt` or both.
-    pub statuses: Vec<Status>,
-}
+use crate::ids::{CommandId, ConnId, OrderId, ServerId, ShardNo, StoreId};
+use crate::limits::PAGE_MAX;
+use crate::time::UnixMs;
 
 /// The broker. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
-    pub(super) inner: Arc<super::Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 /// Calls of publishers and operators. All are answered once what they promise is durable.
 impl Handle {
     /// Servers, stores, keys; and who may do what.
     pub fn registry(&self) -> &Registry {
-        todo!()
+        &self.inner.registry
     }
+
     /// The current time, from the one clock.
     pub fn now(&self) -> UnixMs {
-        todo!()
+        self.inner.clock.now()
     }
+
     /// Accepts an order whole, or refuses it whole.
-    pub async fn publish(&self, store: StoreId, order: OrderRequest) -> Result<Published, BrokerError> {
-        todo!()
+    ///
+    /// # Errors
+    /// Any [`BrokerError`]; after `Stopping` the order may have been accepted (repeat it with the same key).
+    pub async fn publish(&self, store: StoreId, request: OrderRequest) -> Result<Published, BrokerError> {
+        let order = self.inner.resolve(store, request)?;
+        let bytes = order_bytes(&order);
+        let shard = self.inner.desk(store);
+        match self.inner.call(shard, bytes, |from| Input::Publish { from, order }).await? {
+            Reply::Published { order, replayed, commands } => Ok(Published { order, replayed, commands }),
+            Reply::PublishedAtRest { order } => {
+                let row = self.inner.at_rest(move |inner| inner.order_at_rest(order)).await?;
+                Ok(Published { order, replayed: true, commands: row.commands })
+            }
+            other => unexpected(other),
+        }
     }
+
     /// One command of any status.
+    ///
+    /// # Errors
+    /// `NotFound`, `Stopping`.
     pub async fn command(&self, id: CommandId) -> Result<CommandRow, BrokerError> {
-        todo!()
+        match self.read(id.server, Query::Command(id)).await? {
+            Reply::Command(row) => Ok(*row),
+            Reply::NotHere => {
+                let found = self.inner.at_rest(move |inner| inner.storage(|rest| rest.command(id))).await?;
+                found.ok_or(BrokerError::NotFound)
+            }
+            other => unexpected(other),
+        }
     }
+
     /// One order.
+    ///
+    /// # Errors
+    /// `NotFound`, `Stopping`.
     pub async fn order(&self, id: OrderId) -> Result<OrderRow, BrokerError> {
-        todo!()
+        let query = Query::Order(id);
+        match self.inner.call(self.inner.desk(id.store), 0, |from| Input::Read { from, query }).await? {
+            Reply::Order(row) => Ok(*row),
+            Reply::NotHere => self.inner.at_rest(move |inner| inner.order_at_rest(id)).await,
+            other => unexpected(other),
+        }
     }
-    /// A page of a server's commands; `cursor` as a page before gave it (`BrokerError::NotFound` if it is not one).
+
+    /// A page of a server's commands; `cursor` as a page before gave it.
+    ///
+    /// # Errors
+    /// `NotFound` for a cursor that no page gave, `Stopping`.
     pub async fn commands(
         &self,
         server: ServerId,
@@ -155,120 +95,315 @@ impl Handle {
         limit: usize,
         cursor: Option<&str>,
     ) -> Result<CommandPage, BrokerError> {
-        todo!()
+        let cursor = cursor.map_or(Some(Cursor::Memory(None)), Cursor::parse).ok_or(BrokerError::NotFound)?;
+        let limit = limit.clamp(1, PAGE_MAX);
+        let mut page = CommandPage::default();
+        let mut from = None;
+        match cursor {
+            Cursor::Memory(after) => {
+                let query = Query::Commands { server, status, after, limit };
+                match self.read(server, query).await? {
+                    Reply::Commands(rows) => page.commands = rows,
+                    other => return unexpected(other),
+                }
+                if page.commands.len() == limit {
+                    let last = page.commands.last().map(|row| row.id.seq);
+                    page.next = Some(Cursor::Memory(last).to_string());
+                    return Ok(page);
+                }
+            }
+            Cursor::Rest(cursor) => from = Some(cursor),
+        }
+        let room = limit - page.commands.len();
+        let ended = self
+            .inner
+            .at_rest(move |inner| inner.storage(|rest| rest.ended(server, status, from, room)))
+            .await?;
+        // What ended a moment ago may be in memory and at rest: show it once.
+        let in_memory: HashSet<Seq> = page.commands.iter().map(|row| row.id.seq).collect();
+        page.commands.extend(ended.commands.into_iter().filter(|row| !in_memory.contains(&row.id.seq)));
+        page.next = ended.next.map(|cursor| Cursor::Rest(cursor).to_string());
+        Ok(page)
     }
+
     /// The state of servers, in the same order.
+    ///
+    /// # Errors
+    /// `Stopping`.
     pub async fn server_states(&self, servers: &[ServerId]) -> Result<Vec<ServerState>, BrokerError> {
-        todo!()
+        let mut states = vec![ServerState::default(); servers.len()];
+        for shard in 0..self.inner.shards.len() {
+            let here = |server: &ServerId| usize::from(self.inner.owner(*server).0) == shard;
+            let places: Vec<usize> = (0..servers.len()).filter(|&at| here(&servers[at])).collect();
+            if places.is_empty() {
+                continue;
+            }
+            let query = Query::Servers(places.iter().map(|&at| servers[at]).collect());
+            let shard = ShardNo(u16::try_from(shard).expect("there are at most SHARDS_MAX shards"));
+            match self.inner.call(shard, 0, |from| Input::Read { from, query }).await? {
+                Reply::Servers(found) => places.into_iter().zip(found).for_each(|(at, s)| states[at] = s),
+                other => return unexpected(other),
+            }
+        }
+        Ok(states)
     }
+
     /// Cancel, resend, edit. The command as it is afterwards.
+    ///
+    /// # Errors
+    /// `NotFound`, `Refused(WrongStatus)` (also for one that has ended and is at rest), `Stopping`.
     pub async fn operate(&self, id: CommandId, operation: Operation) -> Result<CommandRow, BrokerError> {
-        todo!()
+        let shard = self.inner.owner(id.server);
+        match self.inner.call(shard, 0, |from| Input::Operate { from, id, operation }).await {
+            Ok(Reply::Command(row)) => Ok(*row),
+            Ok(other) => unexpected(other),
+            Err(BrokerError::NotFound) => {
+                let row = self.command(id).await?;
+                Err(BrokerError::Refused(Refusal::WrongStatus(row.status)))
+            }
+            Err(error) => Err(error),
+        }
     }
+
     /// Bulk resend, atomic: the ids that are offered again, by rising seq.
+    ///
+    /// # Errors
+    /// `Stopping`: it may or may not have happened, whole.
     pub async fn resend_many(&self, filter: ResendFilter) -> Result<Vec<CommandId>, BrokerError> {
-        todo!()
+        let ResendFilter { store, server, from: since, to, statuses } = filter;
+        let filter = CollectFilter { store, server, from: since, to, statuses };
+        let mut commands = Vec::new();
+        for shard in (0..self.inner.shards_count()).map(ShardNo) {
+            if server.is_some_and(|server| self.inner.owner(server) != shard) {
+                continue;
+            }
+            let filter = filter.clone();
+            match self.inner.call(shard, 0, |from| Input::Collect { from, filter }).await? {
+                Reply::Collected(found) => commands.extend(found),
+                other => return unexpected(other),
+            }
+        }
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        commands.sort_unstable_by_key(|(id, _)| id.seq);
+        match self.inner.call(self.inner.desk(store), 0, |from| Input::ResendMany { from, commands }).await? {
+            Reply::Resent { commands } => Ok(commands.into_iter().map(|(id, _)| id).collect()),
+            other => unexpected(other),
+        }
     }
+
     /// Follows events of one store (`None` = of all), after `since` when it is still remembered.
     pub fn events(&self, store: Option<StoreId>, since: Option<EventId>) -> EventStream {
-        todo!()
+        self.inner.hub.follow(store, since)
     }
+
     /// All counters and gauges, for metrics.
     pub fn stats(&self) -> Snapshot {
-        todo!()
+        self.inner.snapshot()
     }
+
     /// Shards and journal run, and publishes are accepted.
     pub fn is_ready(&self) -> bool {
-        todo!()
+        !self.inner.is_stopping()
     }
+
     /// A server was registered, before anybody can publish to it.
+    ///
+    /// # Errors
+    /// `Stopping`.
     pub async fn server_added(&self, server: ServerId, store: StoreId) -> Result<(), BrokerError> {
-        todo!()
+        self.inner.tell(server, Input::ServerAdded { server, store }).await
     }
+
     /// A server was removed from the registry: its session ends and its queue is cancelled.
+    ///
+    /// # Errors
+    /// `Stopping`.
     pub async fn server_removed(&self, server: ServerId) -> Result<(), BrokerError> {
-        todo!()
+        self.inner.tell(server, Input::ServerRemoved { server }).await
     }
-    /// Its token was regenerated: its session ends.
+
+    /// Its token was regenerated: its session has ended when this returns.
+    ///
+    /// # Errors
+    /// `Stopping`.
     pub async fn token_regenerated(&self, server: ServerId) -> Result<(), BrokerError> {
-        todo!()
+        self.inner.tell(server, Input::EndSession { server, reason: CloseReason::TokenRevoked }).await
+    }
+
+    async fn read(&self, server: ServerId, query: Query) -> Result<Reply, BrokerError> {
+        self.inner.call(self.inner.owner(server), 0, |from| Input::Read { from, query }).await
     }
 }
 
 /// The three calls of a polling plugin.
 impl Handle {
     /// Commands due now, and when to come again in seconds.
+    ///
+    /// # Errors
+    /// `Stopping`.
     pub async fn poll(&self, server: ServerId) -> Result<(Vec<Delivery>, u32), BrokerError> {
-        todo!()
+        match self.inner.call(self.inner.owner(server), 0, |from| Input::Poll { from, server }).await? {
+            Reply::Polled { commands, next_check_seconds } => Ok((commands, next_check_seconds)),
+            other => unexpected(other),
+        }
     }
+
     /// How many results were for a command that had not ended.
+    ///
+    /// # Errors
+    /// `Stopping`: repeat them.
     pub async fn poll_results(
         &self,
         server: ServerId,
         results: Vec<CommandResult>,
     ) -> Result<u32, BrokerError> {
-        todo!()
+        let shard = self.inner.owner(server);
+        match self.inner.call(shard, 0, |from| Input::PollResults { from, server, results }).await? {
+            Reply::Accepted { accepted } => Ok(accepted),
+            other => unexpected(other),
+        }
     }
+
     /// How many commands no longer wait for a player.
+    ///
+    /// # Errors
+    /// `Stopping`: repeat them.
     pub async fn poll_players(&self, server: ServerId, news: Vec<PlayerNews>) -> Result<u32, BrokerError> {
-        todo!()
+        let shard = self.inner.owner(server);
+        match self.inner.call(shard, 0, |from| Input::PollPlayers { from, server, news }).await? {
+            Reply::Released { released } => Ok(released),
+            other => unexpected(other),
+        }
     }
 }
 
 /// Connections. None of these waits for durability: what comes of them arrives in the mailbox.
-/// `async` because a full shard queue makes the caller (and so its peer) wait.
+/// They are `async` because a full shard makes the caller, and so its peer, wait.
 impl Handle {
     /// Opens a plugin session; `ToPeer::Plugin(PluginOut::Welcome)` follows in the mailbox.
+    ///
+    /// # Errors
+    /// `Stopping`.
     pub async fn connect_plugin(
         &self,
         server: ServerId,
         hello: Hello,
         mailbox: Arc<Mailbox>,
     ) -> Result<PluginLink, BrokerError> {
-        todo!()
+        let conn = self.inner.next_conn();
+        let hello = Box::new(hello);
+        self.inner
+            .shard(self.inner.owner(server))
+            .send(Envelope::Connect { conn, server, hello, mailbox }, 0)
+            .await?;
+        Ok(PluginLink { handle: self.clone(), server, conn })
     }
+
     /// Opens a publisher connection of a store.
     pub fn connect_publisher(&self, store: StoreId, mailbox: Arc<Mailbox>) -> PublisherLink {
-        todo!()
+        let conn = self.inner.next_conn();
+        let attach = Envelope::Attach { conn, mailbox: Arc::clone(&mailbox) };
+        self.inner.shard(self.inner.desk(store)).send_now(attach);
+        PublisherLink { handle: self.clone(), store, conn, mailbox }
     }
 }
 
 /// The sending half of a plugin session; dropping it disconnects.
 pub struct PluginLink {
-    pub(super) handle: Handle,
-    pub(super) server: ServerId,
-    pub(super) conn: ConnId,
+    handle: Handle,
+    server: ServerId,
+    conn: ConnId,
 }
 
 impl PluginLink {
     /// See `Input::Results`.
+    ///
+    /// # Errors
+    /// `Stopping`.
     pub async fn results(&self, batch: u64, results: Vec<CommandResult>) -> Result<(), BrokerError> {
-        todo!()
+        self.send(Input::Results { conn: self.conn, batch, results }).await
     }
+
     /// See `Input::Started`.
+    ///
+    /// # Errors
+    /// `Stopping`.
     pub async fn started(&self, seqs: Vec<Seq>) -> Result<(), BrokerError> {
-        todo!()
+        self.send(Input::Started { conn: self.conn, seqs }).await
     }
+
     /// See `Input::Credit`.
+    ///
+    /// # Errors
+    /// `Stopping`.
     pub async fn credit(&self, window: u32) -> Result<(), BrokerError> {
-        todo!()
+        self.send(Input::Credit { conn: self.conn, window }).await
     }
+
     /// See `Input::Players`.
+    ///
+    /// # Errors
+    /// `Stopping`.
     pub async fn players(&self, news: PlayerNews) -> Result<(), BrokerError> {
-        todo!()
+        self.send(Input::Players { conn: self.conn, news }).await
+    }
+
+    async fn send(&self, input: Input) -> Result<(), BrokerError> {
+        let inner = &self.handle.inner;
+        inner.shard(inner.owner(self.server)).send(Envelope::Plain(input), 0).await
+    }
+}
+
+impl Drop for PluginLink {
+    fn drop(&mut self) {
+        let inner = &self.handle.inner;
+        let gone = Input::Disconnect { conn: self.conn };
+        inner.shard(inner.owner(self.server)).send_now(Envelope::Plain(gone));
     }
 }
 
 /// The sending half of a publisher connection; dropping it disconnects.
 pub struct PublisherLink {
-    pub(super) handle: Handle,
-    pub(super) store: StoreId,
-    pub(super) conn: ConnId,
+    handle: Handle,
+    store: StoreId,
+    conn: ConnId,
+    mailbox: Arc<Mailbox>,
 }
 
 impl PublisherLink {
     /// Exactly one `ToPeer::Published { request, .. }` follows in the mailbox.
     pub async fn publish(&self, request: u64, order: OrderRequest) {
-        todo!()
+        let sent = match self.handle.inner.resolve(self.store, order) {
+            Ok(order) => {
+                let bytes = order_bytes(&order);
+                let shard = self.handle.inner.shard(self.handle.inner.desk(self.store));
+                shard.send(Envelope::Publish { conn: self.conn, request, order }, bytes).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = sent {
+            self.mailbox.push(ToPeer::Published { request, result: Err(error) });
+        }
+    }
+}
+
+impl Drop for PublisherLink {
+    fn drop(&mut self) {
+        let inner = &self.handle.inner;
+        inner.shard(inner.desk(self.store)).send_now(Envelope::Detach { conn: self.conn });
+    }
+}
+
+fn order_bytes(order: &NewOrder) -> usize {
+    order.commands.iter().map(|command| size_of::<NewCommand>() + command.text.len()).sum()
+}
+
+/// An answer that does not fit its request: only a refusal may come instead.
+fn unexpected<T>(reply: Reply) -> Result<T, BrokerError> {
+    match reply {
+        Reply::Refused(refusal) => Err(refused(refusal)),
+        other => unreachable!("the engine answered with {other:?}"),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::handle::{BrokerError, Published};
+use super::request::{BrokerError, Published};
 use crate::engine::PluginOut;
 
 /// One message for a peer.

@@ -1,24 +1,40 @@
 //! Threads, routing, group commit over shards, the clock, shutdown: everything between pure engine and sockets.
+//!
+//! ```text
+//! connections, calls ─▶ inbox ─▶ shard thread ─▶ journal thread ─▶ "durable" ─▶ shard thread ─▶ mailboxes, callers
+//!                                     └─ parts of a checkpoint ─▶ keeper thread ─▶ store at rest, trim the journal
+//! ```
 
+mod clock;
+mod cursor;
+mod digest;
 mod events;
 mod handle;
+mod inbox;
+mod inner;
+mod journal_thread;
+mod keeper;
 mod login;
 mod mailbox;
 mod registry;
+mod request;
+mod shard_thread;
+mod start;
 mod stats;
 mod verified;
 
-pub use events::{EventId, EventStream, Followed};
-pub use handle::{
-    BrokerError, CommandPage, Handle, OrderRequest, PluginLink, Published, PublisherLink, RequestedCommand,
-    ResendFilter, Target,
-};
+pub use events::{BadEventId, EventId, EventStream, Followed};
+pub use handle::{Handle, PluginLink, PublisherLink};
 pub use login::LoginCounts;
 pub use mailbox::{Mailbox, ToPeer};
 pub use registry::{
-    AuthError, Clock, DEFAULT_STORE, FirstStart, Key, OnFailure, Principal, Registry, RegistryError,
-    RegistryOptions, Scope, Server, Store,
+    AuthError, Clock as RegistryClock, DEFAULT_STORE, FirstStart, Key, OnFailure, Principal, Registry,
+    RegistryError, RegistryOptions, Scope, Server, Store,
 };
+pub use request::{
+    BrokerError, CommandPage, OrderRequest, Published, RequestedCommand, ResendFilter, Target,
+};
+pub use start::{Running, Settings, start};
 pub use stats::Snapshot;
 
-pub(crate) struct Inner {}
+use inner::Inner;

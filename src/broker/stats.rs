@@ -1,5 +1,9 @@
 //! Counters and gauges; every one is written by a single thread and read by anybody.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::engine::Counters;
+
 /// A point-in-time copy of everything that is counted, summed over shards.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
@@ -31,4 +35,39 @@ pub struct Snapshot {
     pub checkpoints: u64,
     /// Inputs waiting for shards now.
     pub queued_inputs: u64,
+}
+
+impl Snapshot {
+    /// Adds the counters of one shard.
+    pub(super) fn add(&mut self, counters: &Counters) {
+        self.orders += counters.orders;
+        self.refused += counters.refused;
+        self.accepted += counters.accepted;
+        self.delivered += counters.delivered;
+        self.redelivered += counters.redelivered;
+        self.stale_results += counters.stale_results;
+        self.swept += counters.swept;
+        self.sessions += counters.sessions;
+        for (sum, count) in self.by_status.iter_mut().zip(counters.by_status) {
+            *sum += count;
+        }
+    }
+}
+
+/// What the journal's thread and the keeper count.
+#[derive(Debug, Default)]
+pub(super) struct JournalStats {
+    pub(super) commits: AtomicU64,
+    pub(super) nanos: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    pub(super) checkpoints: AtomicU64,
+}
+
+impl JournalStats {
+    pub(super) fn into_snapshot(&self, snapshot: &mut Snapshot) {
+        snapshot.commits = self.commits.load(Ordering::Relaxed);
+        snapshot.commit_ns = self.nanos.load(Ordering::Relaxed);
+        snapshot.journal_bytes = self.bytes.load(Ordering::Relaxed);
+        snapshot.checkpoints = self.checkpoints.load(Ordering::Relaxed);
+    }
 }

@@ -9,6 +9,7 @@ mod command;
 mod demo;
 mod events;
 mod exit;
+mod node;
 mod output;
 mod plugin;
 mod publish;

@@ -1,12 +1,78 @@
-//! `fluxrelay serve`: composes broker, REST and transport, and waits for a signal.
+//! `fluxrelay serve`: runs a node until SIGTERM, Ctrl-C or a storage failure.
 
-use super::exit::{CliError, Exit};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::clock;
+use super::exit::CliError;
+use super::node::{Node, storage_failed};
+use super::output::line;
+use crate::broker;
+use crate::transport::TransportSettings;
 
 /// Settings from flags and environment.
 #[derive(Debug, clap::Args)]
-pub(super) struct ServeArgs {}
+pub(super) struct ServeArgs {
+    #[arg(long, default_value = "fluxrelay-data")]
+    data_dir: std::path::PathBuf,
+    #[arg(long, default_value = "127.0.0.1:7440")]
+    listen: std::net::SocketAddr,
+}
 
 /// Runs a broker until SIGTERM, Ctrl-C or a storage failure.
-pub(super) fn run(_args: ServeArgs) -> Result<(), CliError> {
-    Err(CliError::new(Exit::Local, "serve is not composed yet"))
+pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::local("cannot start the runtime", error))?;
+    runtime.block_on(serve(args))
+}
+
+async fn serve(args: ServeArgs) -> Result<(), CliError> {
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .map_err(|error| CliError::local(format_args!("cannot listen on {}", args.listen), error))?;
+    let begun = clock::now();
+    let settings = broker::Settings::new(args.data_dir);
+    let mut node = Node::start(settings, TransportSettings::default(), listener).await?;
+    let recovery = node.running().recovery();
+    tracing::info!(
+        live = recovery.live,
+        frames = recovery.frames,
+        changes = recovery.changes,
+        clean = recovery.clean,
+        elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "recovered"
+    );
+    for missing in &recovery.missing {
+        tracing::error!(
+            shard = missing.shard.0,
+            from = missing.from.0,
+            to = missing.to.0,
+            "frames are missing: the store at rest is older than the journal; restore it from a backup"
+        );
+    }
+    if let Some(key) = &node.running().first_start().admin_key {
+        line(format_args!("admin key (shown once, also in admin.key): {}", key.reveal()))?;
+    }
+    line(format_args!("listening on http://{}", node.address()))?;
+    line(format_args!("dashboard: http://{}/", node.address()))?;
+    let mut terminate = listen_for(SignalKind::terminate())?;
+    let mut interrupt = listen_for(SignalKind::interrupt())?;
+    tokio::select! {
+        error = node.running().failed() => {
+            tracing::error!(%error, "the storage failed; nothing more is acknowledged");
+            return Err(storage_failed(error));
+        }
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    node.stop().await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn listen_for(kind: SignalKind) -> Result<Signal, CliError> {
+    signal(kind).map_err(|error| CliError::local("cannot listen for signals", error))
 }

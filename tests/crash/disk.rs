@@ -170,7 +170,11 @@ impl DiskFile {
         if state.fail_at.is_some_and(|n| state.log.len() >= n) {
             state.failed = true;
             let full = state.log.len().is_multiple_of(2);
-            return Err(if full { io::ErrorKind::StorageFull.into() } else { io::Error::other("broken disk") });
+            return Err(if full {
+                io::ErrorKind::StorageFull.into()
+            } else {
+                io::Error::other("broken disk")
+            });
         }
         apply(&mut state.now[self.file], &operation);
         state.log.push(operation);

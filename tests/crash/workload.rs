@@ -10,8 +10,8 @@ use fluxrelay::engine::{
 };
 use fluxrelay::ids::{CommandId, FrameNo, OrderId, Seq, ServerId, ShardNo, StoreId};
 use fluxrelay::storage::{
-    Checkpoint, CommitNo, EncodedFrame, FrameEncoder, FrameHash, Journal, OpenOptions, Recovered, RedbJournal,
-    RedbRest, Rest, StorageError, open_with_backends,
+    Checkpoint, CommitNo, EncodedFrame, FrameEncoder, FrameHash, Journal, OpenOptions, Recovered,
+    RedbJournal, RedbRest, Rest, StorageError, open_with_backends,
 };
 use fluxrelay::time::UnixMs;
 

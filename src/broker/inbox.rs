@@ -1,0 +1,125 @@
+//! The way into a shard's thread: one channel, bounded by permits so that async senders can wait for room.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use tokio::sync::{Semaphore, oneshot};
+
+use super::mailbox::Mailbox;
+use super::request::BrokerError;
+use crate::engine::{Hello, ImagePart, Input, NewOrder, Reply};
+use crate::ids::{ConnId, FrameNo, ServerId, ShardNo};
+use crate::storage::{CommitNo, EncodedFrame};
+
+/// Room for messages of connections and calls waiting for one shard: one each, and one more per `BYTES_PER_ROOM`.
+const ROOM: usize = 16_384;
+/// Bytes that take one more room.
+const BYTES_PER_ROOM: usize = 1_024;
+/// The most that one message takes, so that the largest frame fits.
+const ROOM_EACH_MAX: u32 = 2_048;
+
+/// One message to a shard's thread.
+pub(super) enum Envelope {
+    /// An input without an answer, or whose answers go to connections.
+    Plain(Input),
+    /// An input of a waiting call; `request` is the one in its `ReplyTo`.
+    Call { input: Input, request: u64, reply: oneshot::Sender<Reply> },
+    /// A publish of a connection.
+    Publish { conn: ConnId, request: u64, order: Box<NewOrder> },
+    /// A publisher's connection, before its first publish.
+    Attach { conn: ConnId, mailbox: Arc<Mailbox> },
+    /// A publisher's connection is gone.
+    Detach { conn: ConnId },
+    /// A plugin's connection.
+    Connect { conn: ConnId, server: ServerId, hello: Box<Hello>, mailbox: Arc<Mailbox> },
+    /// This frame is durable.
+    Durable { frame: FrameNo },
+    /// Everything sent before this has been handled once it answers.
+    Barrier(Sender<()>),
+    /// Start a checkpoint and send its parts there; the first answer is the frame at which totals are exact.
+    Checkpoint { began: Sender<(ShardNo, FrameNo)>, parts: Sender<(ShardNo, ImagePart)> },
+    /// Tell every connection to go and to come back later, spread over this many milliseconds.
+    GoAway { spread_ms: u32 },
+    /// The storage failed: nothing is acknowledged any more.
+    Failed,
+    /// Store what is open, answer, end.
+    Stop,
+}
+
+/// An envelope and the room that it took.
+type Posted = (Envelope, u32);
+
+/// The sending side; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Inbox {
+    sender: Sender<Posted>,
+    room: Arc<Semaphore>,
+}
+
+/// The receiving side.
+pub(super) struct Outlet {
+    receiver: Receiver<Posted>,
+    room: Arc<Semaphore>,
+}
+
+pub(super) fn inbox() -> (Inbox, Outlet) {
+    let (sender, receiver) = crossbeam_channel::unbounded();
+    let room = Arc::new(Semaphore::new(ROOM));
+    (Inbox { sender, room: Arc::clone(&room) }, Outlet { receiver, room })
+}
+
+impl Inbox {
+    /// Sends for a connection or a call that brings `bytes`: waits while the shard has too much to do.
+    pub(super) async fn send(&self, envelope: Envelope, bytes: usize) -> Result<(), BrokerError> {
+        let room = 1 + u32::try_from(bytes / BYTES_PER_ROOM).unwrap_or(u32::MAX).min(ROOM_EACH_MAX);
+        self.room.acquire_many(room).await.map_err(|_| BrokerError::Stopping)?.forget();
+        self.sender.send((envelope, room)).map_err(|_| BrokerError::Stopping)
+    }
+
+    /// Sends from inside the broker, or a goodbye: few, and never to wait.
+    pub(super) fn send_now(&self, envelope: Envelope) {
+        // A shard that has ended needs no message any more.
+        let _ = self.sender.send((envelope, 0));
+    }
+
+    /// Messages waiting now.
+    pub(super) fn waiting(&self) -> usize {
+        self.sender.len()
+    }
+}
+
+impl Outlet {
+    /// The next message, if one comes within `wait`.
+    pub(super) fn next(&self, wait: Duration) -> Option<Envelope> {
+        let posted = if wait.is_zero() {
+            self.receiver.try_recv().ok()
+        } else {
+            self.receiver.recv_timeout(wait).ok()
+        };
+        posted.map(|(envelope, room)| {
+            if room > 0 {
+                self.room.add_permits(room as usize);
+            }
+            envelope
+        })
+    }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        self.room.close();
+    }
+}
+
+/// A message to the journal's thread.
+pub(super) enum ToJournal {
+    /// Store it with the next group commit.
+    Append(EncodedFrame),
+    /// Forget commits up to this one.
+    Trim(CommitNo),
+    /// Answer with the latest commit, once the shards have been told of it.
+    Barrier(Sender<CommitNo>),
+    /// End, after what was sent before.
+    Stop,
+}

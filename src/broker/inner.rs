@@ -1,0 +1,194 @@
+//! What all parts of the broker share: the ways to the threads, and nothing that a command's path locks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crossbeam_channel::Sender;
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+
+use super::clock::Clock;
+use super::digest::canonical;
+use super::events::EventHub;
+use super::inbox::{Envelope, Inbox, ToJournal};
+use super::registry::Registry;
+use super::request::{BrokerError, OrderRequest, RequestedCommand, Target};
+use super::shard_thread::CALLS;
+use super::stats::{JournalStats, Snapshot};
+use crate::credentials::Fingerprints;
+use crate::engine::{Counters, Input, KeyDigest, NewCommand, NewOrder, OrderRow, Reply, ReplyTo};
+use crate::ids::{ConnId, OrderId, ServerId, ShardNo, StoreId};
+use crate::limits::ORDER_COMMANDS_MAX;
+use crate::storage::{Rest, StorageError};
+
+pub(crate) struct Inner {
+    pub(super) shards: Vec<Inbox>,
+    pub(super) journal: Sender<ToJournal>,
+    pub(super) rest: Arc<dyn Rest>,
+    pub(super) registry: Registry,
+    pub(super) fingerprints: Fingerprints,
+    pub(super) clock: Arc<Clock>,
+    pub(super) hub: Arc<EventHub>,
+    pub(super) runtime: tokio::runtime::Handle,
+    /// One per shard: written by its thread, read for metrics.
+    pub(super) counters: Vec<Mutex<Counters>>,
+    pub(super) journal_stats: JournalStats,
+    pub(super) stopping: AtomicBool,
+    pub(super) failure: watch::Sender<Option<StorageError>>,
+    /// Numbers of connections and calls; `CALLS` is not given out.
+    pub(super) next_number: AtomicU64,
+}
+
+impl Inner {
+    pub(super) fn shards_count(&self) -> u16 {
+        u16::try_from(self.shards.len()).expect("there are at most SHARDS_MAX shards")
+    }
+
+    /// The shard of a server's queue.
+    pub(super) fn owner(&self, server: ServerId) -> ShardNo {
+        server.shard(self.shards_count())
+    }
+
+    /// The shard of a store's desk.
+    pub(super) fn desk(&self, store: StoreId) -> ShardNo {
+        store.shard(self.shards_count())
+    }
+
+    pub(super) fn shard(&self, shard: ShardNo) -> &Inbox {
+        &self.shards[usize::from(shard.0)]
+    }
+
+    pub(super) fn next_conn(&self) -> ConnId {
+        ConnId(self.next_number.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// The storage failed: from now on nothing is acknowledged. The first error is the one that is told.
+    pub(super) fn fail(&self, error: StorageError) {
+        self.stopping.store(true, Ordering::Release);
+        for shard in &self.shards {
+            shard.send_now(Envelope::Failed);
+        }
+        self.failure.send_if_modified(|failure| {
+            let first = failure.is_none();
+            failure.get_or_insert(error);
+            first
+        });
+    }
+
+    /// Asks a shard and waits for the answer; a refusal is an error.
+    pub(super) async fn call(
+        &self,
+        shard: ShardNo,
+        bytes: usize,
+        input: impl FnOnce(ReplyTo) -> Input,
+    ) -> Result<Reply, BrokerError> {
+        let request = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let input = input(ReplyTo { port: CALLS, request });
+        let (reply, answer) = oneshot::channel();
+        self.shard(shard).send(Envelope::Call { input, request, reply }, bytes).await?;
+        match answer.await {
+            Ok(Reply::Refused(refusal)) => Err(super::shard_thread::refused(refusal)),
+            Ok(reply) => Ok(reply),
+            Err(_) => Err(BrokerError::Stopping),
+        }
+    }
+
+    /// Tells a server's shard something and waits until it has been handled.
+    pub(super) async fn tell(&self, server: ServerId, input: Input) -> Result<(), BrokerError> {
+        let shard = self.owner(server);
+        self.shard(shard).send(Envelope::Plain(input), 0).await?;
+        let query = crate::engine::Query::Servers(vec![server]);
+        self.call(shard, 0, |from| Input::Read { from, query }).await.map(drop)
+    }
+
+    /// Runs a look-up on disk away from the async threads.
+    pub(super) async fn at_rest<T: Send + 'static>(
+        self: &Arc<Inner>,
+        look_up: impl FnOnce(&Inner) -> Result<T, BrokerError> + Send + 'static,
+    ) -> Result<T, BrokerError> {
+        let inner = Arc::clone(self);
+        let found = self.runtime.spawn_blocking(move || look_up(&inner)).await;
+        found.unwrap_or(Err(BrokerError::Stopping))
+    }
+
+    /// Uses the store at rest; an error ends the process.
+    pub(super) fn storage<T>(
+        &self,
+        look_up: impl FnOnce(&dyn Rest) -> Result<T, StorageError>,
+    ) -> Result<T, BrokerError> {
+        look_up(&*self.rest).map_err(|error| {
+            self.fail(error);
+            BrokerError::Stopping
+        })
+    }
+
+    pub(super) fn order_at_rest(&self, id: OrderId) -> Result<OrderRow, BrokerError> {
+        self.storage(|rest| rest.order(id))?.ok_or(BrokerError::NotFound)
+    }
+
+    /// Checks an order's servers, expands `"*"`, makes its fingerprints.
+    pub(super) fn resolve(
+        &self,
+        store: StoreId,
+        request: OrderRequest,
+    ) -> Result<Box<NewOrder>, BrokerError> {
+        if self.is_stopping() {
+            return Err(BrokerError::Stopping);
+        }
+        let key = request.key.as_deref().map(|key| KeyDigest {
+            key: self.fingerprints.key(store, key),
+            body: self.fingerprints.body(|take| canonical(&request, take)),
+        });
+        let OrderRequest { reference, player, ordered, commands: requested, .. } = request;
+        let now = self.clock.now();
+        let mut commands = Vec::with_capacity(requested.len());
+        for RequestedCommand { target, delay, mut command } in requested {
+            command.not_before = command.not_before.max(delay.map(|delay| now + delay));
+            self.resolve_target(store, target, command, &mut commands)?;
+        }
+        Ok(Box::new(NewOrder { store, key, reference, player, ordered, commands }))
+    }
+
+    /// Adds a command once for each server that it is for.
+    fn resolve_target(
+        &self,
+        store: StoreId,
+        target: Target,
+        mut command: NewCommand,
+        commands: &mut Vec<NewCommand>,
+    ) -> Result<(), BrokerError> {
+        let servers = match target {
+            Target::One(server) => {
+                let known = self.registry.server(server).filter(|known| known.store == store);
+                vec![known.ok_or_else(|| BrokerError::UnknownServer(server.to_string()))?]
+            }
+            Target::All => self.registry.servers(Some(store)),
+        };
+        if servers.is_empty() {
+            return Err(BrokerError::NoServers);
+        }
+        let count = commands.len() + servers.len();
+        if count > ORDER_COMMANDS_MAX {
+            return Err(BrokerError::TooManyCommands { max: ORDER_COMMANDS_MAX, count });
+        }
+        for server in servers {
+            command.server = server.id;
+            commands.push(command.clone());
+        }
+        Ok(())
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        for counters in &self.counters {
+            snapshot.add(&counters.lock());
+        }
+        self.journal_stats.into_snapshot(&mut snapshot);
+        snapshot.queued_inputs = self.shards.iter().map(|shard| shard.waiting() as u64).sum();
+        snapshot
+    }
+}

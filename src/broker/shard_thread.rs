@@ -1,0 +1,312 @@
+//! Drives one shard: takes messages, steps the shard, carries its outputs away, sends its frames to the journal.
+//!
+//! The only thread that touches its `Shard`. It never waits for a disk, a socket or another shard.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, TrySendError};
+use tokio::sync::oneshot;
+
+use super::Inner;
+use super::inbox::{Envelope, Outlet, ToJournal};
+use super::mailbox::{Mailbox, ToPeer};
+use super::request::{BrokerError, Published};
+use crate::engine::{Event, ImagePart, Input, Output, PluginOut, Refusal, Reply, ReplyTo, Shard};
+use crate::ids::{ConnId, FrameNo, OrderId, ShardNo};
+use crate::storage::FrameEncoder;
+use crate::time::UnixMs;
+
+/// Messages handled before outputs are carried away and a frame is submitted.
+const BATCH_MAX: usize = 512;
+/// Rows copied per turn of a checkpoint.
+const EXPORT_ROWS: usize = 256;
+/// The longest sleep, so that a wrong timer is only late.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+/// How often a part of a checkpoint that found no room is offered again.
+const PART_AGAIN: Duration = Duration::from_millis(1);
+/// The `ReplyTo::port` of calls that wait for their answer.
+pub(super) const CALLS: ConnId = ConnId(0);
+
+pub(super) struct ShardThread {
+    no: ShardNo,
+    shard: Shard,
+    encoder: FrameEncoder,
+    outlet: Outlet,
+    inner: Arc<Inner>,
+    connections: HashMap<ConnId, Arc<Mailbox>>,
+    calls: HashMap<u64, oneshot::Sender<Reply>>,
+    outputs: Vec<Output>,
+    events: Vec<Event>,
+    in_flight: usize,
+    last_frame: FrameNo,
+    durable: FrameNo,
+    export: Option<Export>,
+    failed: bool,
+}
+
+/// A checkpoint under way.
+struct Export {
+    parts: Sender<(ShardNo, ImagePart)>,
+    /// A part that found no room, or the last one, whose frames are not durable yet.
+    held: Option<ImagePart>,
+}
+
+impl ShardThread {
+    pub(super) fn new(
+        no: ShardNo,
+        shard: Shard,
+        encoder: FrameEncoder,
+        last_frame: FrameNo,
+        outlet: Outlet,
+        inner: Arc<Inner>,
+    ) -> ShardThread {
+        ShardThread {
+            no,
+            shard,
+            encoder,
+            outlet,
+            inner,
+            connections: HashMap::new(),
+            calls: HashMap::new(),
+            outputs: Vec::new(),
+            events: Vec::new(),
+            in_flight: 0,
+            last_frame,
+            durable: last_frame,
+            export: None,
+            failed: false,
+        }
+    }
+
+    /// Runs until `Envelope::Stop`. `outputs` are those of recovery.
+    pub(super) fn run(mut self, outputs: Vec<Output>) {
+        self.outputs = outputs;
+        let mut now = self.inner.clock.now();
+        loop {
+            self.carry_outputs();
+            self.submit();
+            self.export_part();
+            self.inner.counters[usize::from(self.no.0)].lock().clone_from(&self.shard.counters());
+            let mut next = self.outlet.next(self.sleep(now));
+            now = self.inner.clock.now();
+            let mut handled = 0;
+            while let Some(envelope) = next {
+                if matches!(envelope, Envelope::Stop) {
+                    self.carry_outputs();
+                    self.submit_now();
+                    return;
+                }
+                self.take(now, envelope);
+                handled += 1;
+                next = if handled < BATCH_MAX { self.outlet.next(Duration::ZERO) } else { None };
+            }
+            if self.shard.has_work() || self.shard.next_due().is_some_and(|due| due <= now) {
+                self.step(now, Input::Tick);
+            }
+        }
+    }
+
+    /// How long nothing needs to be done.
+    fn sleep(&self, now: UnixMs) -> Duration {
+        if self.shard.has_work() {
+            return Duration::ZERO;
+        }
+        match &self.export {
+            Some(Export { held: None, .. }) => return Duration::ZERO,
+            Some(Export { held: Some(_), .. }) => return PART_AGAIN,
+            None => {}
+        }
+        let due = self.shard.next_due().map_or(SLEEP_MAX, |due| Duration::from_millis((due - now).0.max(1)));
+        due.min(SLEEP_MAX)
+    }
+
+    fn take(&mut self, now: UnixMs, envelope: Envelope) {
+        if self.failed {
+            return self.refuse(envelope);
+        }
+        match envelope {
+            Envelope::Plain(Input::Disconnect { conn }) => {
+                self.connections.remove(&conn);
+                self.step(now, Input::Disconnect { conn });
+            }
+            Envelope::Plain(input) => self.step(now, input),
+            Envelope::Call { input, request, reply } => {
+                self.calls.insert(request, reply);
+                self.step(now, input);
+            }
+            Envelope::Publish { conn, request, order } => {
+                self.step(now, Input::Publish { from: ReplyTo { port: conn, request }, order });
+            }
+            Envelope::Attach { conn, mailbox } => {
+                self.connections.insert(conn, mailbox);
+            }
+            Envelope::Detach { conn } => {
+                self.connections.remove(&conn);
+            }
+            Envelope::Connect { conn, server, hello, mailbox } => {
+                self.connections.insert(conn, mailbox);
+                self.step(now, Input::Connect { conn, server, hello });
+            }
+            Envelope::Durable { frame } => {
+                self.in_flight -= usize::try_from(frame.0 - self.durable.0).unwrap_or(usize::MAX);
+                self.durable = frame;
+                self.step(now, Input::Durable(frame));
+            }
+            Envelope::Barrier(done) => {
+                self.carry_outputs();
+                let _ = done.send(());
+            }
+            Envelope::Checkpoint { began, parts } => {
+                self.submit_now();
+                self.step(now, Input::CheckpointBegin);
+                let _ = began.send((self.no, self.last_frame));
+                self.export = Some(Export { parts, held: None });
+            }
+            Envelope::GoAway { spread_ms } => self.go_away(spread_ms),
+            Envelope::Failed => self.fail(),
+            Envelope::Stop => {}
+        }
+    }
+
+    fn step(&mut self, now: UnixMs, input: Input) {
+        self.shard.handle(now, input, &mut self.outputs);
+    }
+
+    /// Seals and sends the open frame unless one is on its way: while that is synced, the next one fills.
+    fn submit(&mut self) {
+        if self.in_flight == 0 {
+            self.submit_now();
+        }
+    }
+
+    fn submit_now(&mut self) {
+        if self.failed || !self.shard.has_changes() {
+            return;
+        }
+        if let Some((no, changes)) = self.shard.seal() {
+            let frame = self.encoder.encode(no, &changes);
+            self.in_flight += 1;
+            self.last_frame = no;
+            let _ = self.inner.journal.send(ToJournal::Append(frame));
+        }
+    }
+
+    fn carry_outputs(&mut self) {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        for output in outputs.drain(..) {
+            match output {
+                Output::Plugin { conn, message } => self.to_plugin(conn, message),
+                Output::Reply { to, reply } if to.port == CALLS => {
+                    if let Some(caller) = self.calls.remove(&to.request) {
+                        // A caller that has gone away needs no answer.
+                        let _ = caller.send(reply);
+                    }
+                }
+                Output::Reply { to, reply } => self.to_publisher(to, reply),
+                Output::Forward { shard, input } => {
+                    self.inner.shards[usize::from(shard.0)].send_now(Envelope::Plain(*input));
+                }
+                Output::Event(event) => self.events.push(event),
+            }
+        }
+        self.outputs = outputs;
+        if !self.events.is_empty() {
+            self.inner.hub.publish(std::mem::take(&mut self.events));
+        }
+    }
+
+    fn to_plugin(&mut self, conn: ConnId, message: PluginOut) {
+        if matches!(message, PluginOut::Close(_)) {
+            if let Some(mailbox) = self.connections.remove(&conn) {
+                mailbox.push(ToPeer::Plugin(message));
+            }
+        } else if let Some(mailbox) = self.connections.get(&conn) {
+            mailbox.push(ToPeer::Plugin(message));
+        }
+    }
+
+    fn to_publisher(&mut self, to: ReplyTo, reply: Reply) {
+        let Some(mailbox) = self.connections.get(&to.port) else { return };
+        let request = to.request;
+        let result = match reply {
+            Reply::Published { order, replayed, commands } => Ok(Published { order, replayed, commands }),
+            Reply::PublishedAtRest { order } => {
+                return self.published_at_rest(Arc::clone(mailbox), request, order);
+            }
+            Reply::Refused(refusal) => Err(refused(refusal)),
+            other => unreachable!("a publish is answered with its order or a refusal, not {other:?}"),
+        };
+        mailbox.push(ToPeer::Published { request, result });
+    }
+
+    /// Looks the order of a repeated publish up, away from this thread.
+    fn published_at_rest(&self, mailbox: Arc<Mailbox>, request: u64, order: OrderId) {
+        let inner = Arc::clone(&self.inner);
+        self.inner.runtime.spawn_blocking(move || {
+            let result = inner.order_at_rest(order).map(|row| Published {
+                order,
+                replayed: true,
+                commands: row.commands,
+            });
+            mailbox.push(ToPeer::Published { request, result });
+        });
+    }
+
+    /// Copies the next part of a checkpoint. The last part waits until what it contains is durable.
+    fn export_part(&mut self) {
+        let Some(export) = &mut self.export else { return };
+        let Some(part) = export.held.take().or_else(|| self.shard.export(EXPORT_ROWS)) else {
+            self.export = None;
+            return;
+        };
+        if part.last && part.contains > self.durable {
+            export.held = Some(part);
+            return;
+        }
+        let last = part.last;
+        match export.parts.try_send((self.no, part)) {
+            Ok(()) if last => self.export = None,
+            Ok(()) => {}
+            Err(TrySendError::Full((_, part))) => export.held = Some(part),
+            Err(TrySendError::Disconnected(_)) => self.export = None,
+        }
+    }
+
+    fn go_away(&mut self, spread_ms: u32) {
+        let count = u32::try_from(self.connections.len()).unwrap_or(u32::MAX).max(1);
+        for (position, mailbox) in (0_u32..).zip(self.connections.values()) {
+            let delay = u64::from(spread_ms) * u64::from(position) / u64::from(count);
+            mailbox.push(ToPeer::GoAway { delay_ms: u32::try_from(delay).unwrap_or(spread_ms) });
+        }
+    }
+
+    /// The storage failed. What waits for durability is never answered; callers and connections learn at once.
+    fn fail(&mut self) {
+        self.failed = true;
+        self.export = None;
+        self.outputs.clear();
+        self.calls.clear();
+        self.go_away(0);
+        self.connections.clear();
+    }
+
+    fn refuse(&self, envelope: Envelope) {
+        match envelope {
+            Envelope::Barrier(done) => drop(done),
+            Envelope::Attach { mailbox, .. } | Envelope::Connect { mailbox, .. } => {
+                mailbox.push(ToPeer::GoAway { delay_ms: 0 });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A refusal as callers see it; being full is worth another try.
+pub(super) fn refused(refusal: Refusal) -> BrokerError {
+    match refusal {
+        Refusal::UnknownCommand => BrokerError::NotFound,
+        other => BrokerError::Refused(other),
+    }
+}

@@ -1,0 +1,272 @@
+//! Start and stop: opens the disk, recovers the shards, runs the threads, and ends them in order.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::clock::Clock;
+use super::events::EventHub;
+use super::handle::Handle;
+use super::inbox::{Envelope, Outlet, ToJournal, inbox};
+use super::inner::Inner;
+use super::keeper::{KeeperSettings, ToKeeper};
+use super::registry::{FirstStart, Registry, RegistryOptions};
+use super::shard_thread::ShardThread;
+use super::stats::JournalStats;
+use super::{journal_thread, keeper};
+use crate::credentials::HashCost;
+use crate::engine::{self, Counters, Output, Shard};
+use crate::ids::{FrameNo, ShardNo};
+use crate::storage::{self, FrameEncoder, FrameHash, OpenOptions, Recovered, RecoveryReport, StorageError};
+use crate::time::{Millis, UnixMs};
+
+/// What the broker needs to know; checked before.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// 1 to `SHARDS_MAX`.
+    pub shards: u16,
+    /// Of each shard.
+    pub engine: engine::Settings,
+    /// The longest time between two checkpoints while something changes.
+    pub checkpoint_every: Millis,
+    /// How long ended commands and orders stay readable.
+    pub ended_kept: Millis,
+    /// Threads that check tokens and keys, at least 1.
+    pub login_threads: usize,
+    /// The longest that a check may take.
+    pub login_timeout: Duration,
+    /// What a password hash costs; `HashCost::STANDARD` but in tests.
+    pub hash_cost: HashCost,
+}
+
+impl Settings {
+    /// The defaults for a data directory.
+    pub fn new(data_dir: PathBuf) -> Settings {
+        Settings {
+            data_dir,
+            shards: 1,
+            engine: engine::Settings::default(),
+            checkpoint_every: Millis::seconds(5),
+            ended_kept: Millis::seconds(30 * 24 * 3600),
+            login_threads: 1,
+            login_timeout: Duration::from_secs(5),
+            hash_cost: HashCost::STANDARD,
+        }
+    }
+}
+
+/// A running broker; end it with [`Running::stop`].
+pub struct Running {
+    handle: Handle,
+    first_start: FirstStart,
+    recovery: RecoveryReport,
+    failure: watch::Receiver<Option<StorageError>>,
+    keeper: (Sender<ToKeeper>, JoinHandle<()>),
+    shards: Vec<JoinHandle<()>>,
+    journal: JoinHandle<()>,
+}
+
+/// Opens the data directory, recovers what is in it, and starts the threads. Call it within a tokio runtime;
+/// it blocks for as long as recovery takes.
+///
+/// # Errors
+/// Whatever keeps the storage from being opened or read whole.
+pub fn start(settings: Settings) -> Result<Running, StorageError> {
+    let (journal, rest, recovery) = storage::open(&settings.data_dir, OpenOptions::default())?;
+    let boot = recovery.boot();
+    let clock = Arc::new(Clock::start(UnixMs(0)));
+    let (registry, first_start, owner) = open_registry(&settings, &clock)?;
+    let now = clock.now();
+    let mut shards: Vec<Shard> = (0..settings.shards)
+        .map(|no| Shard::new(settings.engine.clone(), ShardNo(no), settings.shards, boot, now))
+        .collect();
+    for server in registry.servers(None) {
+        shards[usize::from(server.id.shard(settings.shards).0)].restore_server(server.id, server.store);
+    }
+    let report = recovery.replay(&rest, &mut |recovered| restore(&mut shards, settings.shards, recovered))?;
+    let (senders, outlets): (Vec<_>, Vec<_>) = shards.iter().map(|_| inbox()).unzip();
+    let (to_journal, from_shards) = unbounded();
+    let failure = watch::Sender::new(None);
+    let failed = failure.subscribe();
+    let inner = Arc::new(Inner {
+        fingerprints: registry.fingerprints().clone(),
+        registry,
+        shards: senders,
+        journal: to_journal,
+        rest: Arc::new(rest),
+        hub: EventHub::new(boot),
+        runtime: tokio::runtime::Handle::current(),
+        counters: shards.iter().map(|_| Mutex::new(Counters::default())).collect(),
+        journal_stats: JournalStats::default(),
+        stopping: AtomicBool::new(false),
+        failure,
+        next_number: AtomicU64::new(1),
+        clock,
+    });
+    owner.set(Arc::downgrade(&inner)).expect("the registry belongs to one broker");
+    tokio::spawn(Arc::clone(&inner.hub).run());
+    let last = report.last_commit;
+    let journal = {
+        let inner = Arc::clone(&inner);
+        spawn("journal", move || journal_thread::run(journal, from_shards, inner, last))
+    };
+    let shards = spawn_shards(shards, outlets, &report, boot, &inner);
+    let (to_keeper, messages): (_, Receiver<ToKeeper>) = unbounded();
+    let keeper_settings = KeeperSettings {
+        checkpoint_every: settings.checkpoint_every,
+        ended_kept: settings.ended_kept,
+        keys_kept: settings.engine.keys_kept,
+    };
+    let keeper = {
+        let inner = Arc::clone(&inner);
+        spawn("keeper", move || keeper::run(keeper_settings, messages, inner))
+    };
+    Ok(Running {
+        handle: Handle { inner },
+        first_start,
+        recovery: report,
+        failure: failed,
+        keeper: (to_keeper, keeper),
+        shards,
+        journal,
+    })
+}
+
+/// Opens the registry; its failures are those of the broker that is put into the returned cell.
+fn open_registry(
+    settings: &Settings,
+    clock: &Arc<Clock>,
+) -> Result<(Registry, FirstStart, Arc<OnceLock<Weak<Inner>>>), StorageError> {
+    let owner: Arc<OnceLock<Weak<Inner>>> = Arc::default();
+    let (failing, clock) = (Arc::clone(&owner), Arc::clone(clock));
+    let options = RegistryOptions {
+        login_threads: settings.login_threads,
+        login_timeout: settings.login_timeout,
+        hash_cost: settings.hash_cost,
+        clock: Arc::new(move || clock.now()),
+    };
+    let on_failure = move |error| {
+        if let Some(inner) = failing.get().and_then(Weak::upgrade) {
+            inner.fail(error);
+        }
+    };
+    let (registry, first_start) = Registry::open(&settings.data_dir, options, on_failure)?;
+    Ok((registry, first_start, owner))
+}
+
+/// Gives a shard, or all of them, one recovered piece.
+fn restore(shards: &mut [Shard], count: u16, recovered: Recovered) {
+    match recovered {
+        Recovered::Server(row) => shards[usize::from(row.server.shard(count).0)].restore_totals(row),
+        Recovered::Live(row) => shards[usize::from(row.id.server.shard(count).0)].restore_live(*row),
+        Recovered::Key(row) => shards[usize::from(row.order.store.shard(count).0)].restore_key(row),
+        Recovered::Frame { frame, count } => {
+            for change in &frame.changes {
+                for shard in &mut *shards {
+                    shard.restore_change(change, count);
+                }
+            }
+        }
+    }
+}
+
+fn spawn_shards(
+    shards: Vec<Shard>,
+    outlets: Vec<Outlet>,
+    report: &RecoveryReport,
+    boot: u32,
+    inner: &Arc<Inner>,
+) -> Vec<JoinHandle<()>> {
+    let now = inner.clock.now();
+    let mut threads = Vec::with_capacity(shards.len());
+    for (mut shard, outlet) in shards.into_iter().zip(outlets) {
+        let no = ShardNo(u16::try_from(threads.len()).expect("there are at most SHARDS_MAX shards"));
+        let end = report.shards.iter().find(|end| end.shard == no);
+        let (last_frame, last_hash) = end.map_or((FrameNo(0), FrameHash([0; 16])), |end| (end.no, end.hash));
+        let encoder = FrameEncoder::new(no, boot, last_frame, last_hash);
+        let mut outputs: Vec<Output> = Vec::new();
+        shard.restore_next_seq(report.next_seq);
+        shard.restore_frame_no(last_frame);
+        shard.restore_done(now, &mut outputs);
+        let thread = ShardThread::new(no, shard, encoder, last_frame, outlet, Arc::clone(inner));
+        threads.push(spawn(&format!("shard-{}", no.0), move || thread.run(outputs)));
+    }
+    threads
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).expect("a thread can be started at start-up")
+}
+
+impl Running {
+    /// The broker as everybody else sees it.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// What was made because the data directory was new.
+    pub fn first_start(&self) -> &FirstStart {
+        &self.first_start
+    }
+
+    /// What was found on disk.
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.recovery
+    }
+
+    /// Returns when the storage has failed; from then on nothing is acknowledged. Cancel-safe.
+    pub async fn failed(&mut self) -> StorageError {
+        match self.failure.wait_for(Option::is_some).await {
+            Ok(error) => error.clone().expect("the wait was for an error"),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Refuses new publishes and tells every connection to come back later, spread over `spread`.
+    pub fn go_away(&self, spread: Millis) {
+        self.handle.inner.stopping.store(true, Ordering::Release);
+        let spread_ms = u32::try_from(spread.0).unwrap_or(u32::MAX);
+        for shard in &self.handle.inner.shards {
+            shard.send_now(Envelope::GoAway { spread_ms });
+        }
+    }
+
+    /// Stores what is open, makes a last checkpoint, ends all threads.
+    ///
+    /// # Errors
+    /// The storage's error, when it failed before or while stopping.
+    pub async fn stop(self) -> Result<(), StorageError> {
+        self.handle.inner.stopping.store(true, Ordering::Release);
+        let failure = self.failure.clone();
+        let runtime = tokio::runtime::Handle::current();
+        let ended = runtime.spawn_blocking(move || self.join()).await;
+        ended.expect("panics in the broker's threads abort the process");
+        match &*failure.borrow() {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the threads in the order of the data's way: shards after the last checkpoint, the journal last.
+    fn join(self) {
+        let (keeper, thread) = self.keeper;
+        let _ = keeper.send(ToKeeper::Stop);
+        let _ = thread.join();
+        for shard in &self.handle.inner.shards {
+            shard.send_now(Envelope::Stop);
+        }
+        for shard in self.shards {
+            let _ = shard.join();
+        }
+        let _ = self.handle.inner.journal.send(ToJournal::Stop);
+        let _ = self.journal.join();
+    }
+}
