@@ -14,7 +14,7 @@ pub struct BackoffOptions {
 
 impl Default for BackoffOptions {
     fn default() -> Self {
-        BackoffOptions { first: Duration::from_millis(200), longest: Duration::from_secs(30) }
+        BackoffOptions { first: Duration::from_secs(1), longest: Duration::from_secs(60) }
     }
 }
 
@@ -40,8 +40,7 @@ impl Backoff {
         let random = getrandom::u64().unwrap_or(u64::MAX / 2);
         let ceiling = self.options.first.saturating_mul(1 << self.failures.min(16)).min(self.options.longest);
         self.failures = self.failures.saturating_add(1);
-        let jitter =
-            Duration::from_nanos((ceiling.as_nanos() as u64 as u128 * u128::from(random) >> 64) as u64);
+        let jitter = ceiling.mul_f64(random as f64 / u64::MAX as f64);
         match asked {
             // The broker has spread its go-away delays already; a little jitter on top does no harm.
             Some(asked) => asked + jitter.min(self.options.first),

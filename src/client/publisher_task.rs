@@ -223,6 +223,10 @@ impl PublisherTask {
                     let accepted = self.accepted(order, replayed, commands);
                     self.answer(request, Ok(accepted));
                 }
+                Response::Refused { code, .. } if is_unknown(code) => {
+                    // Accepted or not: sent again under the same key, the answer is the truth.
+                    return Err(End::lost("the broker is stopping"));
+                }
                 Response::Refused { request, code, retry_after_ms, detail } => {
                     self.answer(request, Err(refused(code, retry_after_ms, detail)));
                 }
@@ -288,6 +292,11 @@ impl PublisherTask {
     fn put(&mut self, request: Request<'_>) {
         request.encode(&mut self.session.out).expect("frames without lists always fit");
     }
+}
+
+/// Codes that leave open whether the order was accepted.
+fn is_unknown(number: u16) -> bool {
+    matches!(Code::from_number(number), Some(Code::StorageUnavailable | Code::ShuttingDown))
 }
 
 fn refused(number: u16, retry_after_ms: u32, detail: &str) -> PublishError {

@@ -11,9 +11,6 @@ use crate::protocol::{Code, HEADER_BYTES, Retry};
 
 /// Bytes of frames after which what has gathered is sent first.
 pub(super) const GATHER_BYTES: usize = 256 * 1024;
-/// The wait after another process has taken over, so that two do not push each other out without end.
-const REPLACED_WAIT: Duration = Duration::from_secs(30);
-
 /// How a connection ended.
 #[derive(Debug)]
 pub(super) enum End {
@@ -46,12 +43,11 @@ impl End {
         let Some(code) = Code::from_number(number) else {
             return End::Retry { reason: format!("code {number}: {detail}"), after: asked };
         };
-        match (code, code.retry()) {
-            (Code::Replaced, _) => {
-                End::Retry { reason: format!("{code}: {detail}"), after: Some(REPLACED_WAIT) }
+        match code.retry() {
+            Retry::Never => End::Fatal(ClientError::Refused { code, detail: detail.to_owned() }),
+            Retry::Later | Retry::Reconnect => {
+                End::Retry { reason: format!("{code}: {detail}"), after: asked }
             }
-            (_, Retry::Never) => End::Fatal(ClientError::Refused { code, detail: detail.to_owned() }),
-            _ => End::Retry { reason: format!("{code}: {detail}"), after: asked },
         }
     }
 }

@@ -39,7 +39,7 @@ const KEPT_BYTES: usize = 512;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Half heartbeats of silence after which a peer is pinged, and after which it is gone.
 const QUIET_TICKS_PING: u32 = 2;
-const QUIET_TICKS_MAX: u32 = 4;
+const QUIET_TICKS_MAX: u32 = 5;
 
 /// Runs a connection to its end.
 pub(super) async fn run<W: Wire>(
@@ -100,11 +100,6 @@ struct Connection<'a, W> {
     pulse: Pulse,
 }
 
-// One of these per connection, next to much larger buffers.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one of these per connection; boxing one kind would cost an allocation"
-)]
 enum RoleState {
     Plugin(Plugin),
     Publisher(Publisher),
@@ -216,7 +211,8 @@ impl<'a, W: Wire> Connection<'a, W> {
                 plugin.put(message, self.settings, &mut self.out)
             }
             (ToPeer::Published { request, result }, RoleState::Publisher(publisher)) => {
-                publisher.put(request, result, &mut self.out)
+                publisher.put(request, result, &mut self.out);
+                Ok(())
             }
             (ToPeer::GoAway { delay_ms }, _) => Err(Ending::GoAway { delay_ms }),
             (mail, _) => {
@@ -227,6 +223,9 @@ impl<'a, W: Wire> Connection<'a, W> {
     }
 
     fn on_tick(&mut self, reading: bool) -> Result<(), Ending> {
+        if let RoleState::Publisher(publisher) = &self.role {
+            publisher.check_key()?;
+        }
         let unwritten = self.wire.unwritten();
         self.pulse.stuck =
             if unwritten > 0 && unwritten == self.pulse.unwritten { self.pulse.stuck + 1 } else { 0 };

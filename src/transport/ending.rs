@@ -134,10 +134,10 @@ pub(super) struct Refused {
     pub(super) detail: String,
 }
 
-/// The answer to a refused publish; `Err` when it has to stay unanswered, because nobody knows whether it happened.
-pub(super) fn refused(error: BrokerError) -> Result<Refused, Ending> {
+/// The answer to a refused publish.
+pub(super) fn refused(error: BrokerError) -> Refused {
     let detail = error.to_string();
-    let with = |code, retry_after_ms, detail| Ok(Refused { code, retry_after_ms, detail });
+    let with = |code, retry_after_ms, detail| Refused { code, retry_after_ms, detail };
     match error {
         BrokerError::Refused(refusal) => match refusal {
             Refusal::KeyConflict => with(Code::KeyConflict, 0, Code::KeyConflict.sentence().to_owned()),
@@ -157,6 +157,6 @@ pub(super) fn refused(error: BrokerError) -> Result<Refused, Ending> {
         BrokerError::NotFound => with(Code::NotFound, 0, detail),
         BrokerError::TooManyCommands { .. } => with(Code::TooManyCommands, 0, detail),
         BrokerError::Busy { retry_after_ms } => with(Code::Busy, retry_after_ms, detail),
-        BrokerError::Stopping => Err(Ending::code(Code::ShuttingDown)),
+        BrokerError::Stopping => with(Code::ShuttingDown, RETRY_FULL_MS, detail),
     }
 }

@@ -49,45 +49,59 @@ pub(super) async fn login<W: Wire>(wire: &mut W, login: &Login, handle: &Handle)
 }
 
 async fn login_unbounded<W: Wire>(wire: &mut W, login: &Login, handle: &Handle) -> Result<LoggedIn, Ending> {
-    let (mut peer, mut max) = (None, FRAME_BYTES_MAX_BEFORE_LOGIN);
+    let mut by_bearer = Err(Ending::code(Code::LoginRequired));
+    let mut max = FRAME_BYTES_MAX_BEFORE_LOGIN;
     if let Some(bearer) = &login.bearer {
-        peer = Some(check(login.role, bearer, handle).await?);
-        max = FRAME_BYTES_MAX;
-        wire.on_login();
+        by_bearer = check(login.role, bearer, handle).await;
+        if by_bearer.is_ok() {
+            max = FRAME_BYTES_MAX;
+            wire.on_login();
+        }
     }
     let message = first_message(wire).await?;
     let Some((hello, hello_bytes)) = Request::decode(&message, max)? else {
         return Err(Ending::error(Code::BadFrame, "the first message ends inside its first frame"));
     };
-    let (credential, version_min, version_max) = match (login.role, &hello) {
+    let credential = hello_credential(login.role, &hello)?;
+    let peer = match credential {
+        // The hello's counts when both are given.
+        Credential::Token(token) => check(login.role, token, handle).await?,
+        // Tickets are not given out yet, so none is valid.
+        Credential::Ticket(_) => return Err(Ending::code(Code::InvalidCredentials)),
+        Credential::None => by_bearer?,
+    };
+    wire.on_login();
+    Ok(LoggedIn { peer, message, hello_bytes })
+}
+
+/// The credential of a first frame that is the right hello in a version that we speak.
+fn hello_credential<'a>(role: Role, first: &Request<'a>) -> Result<Credential<'a>, Ending> {
+    let (credential, min, max) = match (role, first) {
         (Role::Plugin, Request::PluginHello(hello)) => {
             (hello.credential, hello.version_min, hello.version_max)
         }
         (Role::Publisher, Request::PublisherHello(hello)) => {
             (hello.credential, hello.version_min, hello.version_max)
         }
-        _ => {
-            let detail = match login.role {
-                Role::Plugin => "the first frame on this path must be a plugin hello",
-                Role::Publisher => "the first frame on this path must be a publisher hello",
-            };
-            return Err(Ending::error(Code::ProtocolViolation, detail));
+        (Role::Plugin, Request::PublisherHello(_)) => {
+            return Err(Ending::error(
+                Code::ProtocolViolation,
+                "a publisher's hello came on the plugins' path",
+            ));
         }
+        (Role::Publisher, Request::PluginHello(_)) => {
+            return Err(Ending::error(
+                Code::ProtocolViolation,
+                "a plugin's hello came on the publishers' path",
+            ));
+        }
+        _ => return Err(Ending::error(Code::LoginRequired, "the first frame must be a hello")),
     };
-    if !(version_min..=version_max).contains(&VERSION) {
-        let detail =
-            format!("this broker speaks version {VERSION}, the hello offers {version_min} to {version_max}");
+    if !(min..=max).contains(&VERSION) {
+        let detail = format!("this broker speaks version {VERSION}, the hello offers {min} to {max}");
         return Err(Ending::error(Code::UnsupportedVersion, detail));
     }
-    let peer = match (peer, credential) {
-        (Some(peer), _) => peer,
-        (None, Credential::Token(token)) => check(login.role, token, handle).await?,
-        // Tickets are not given out yet, so none is valid.
-        (None, Credential::Ticket(_)) => return Err(Ending::code(Code::InvalidCredentials)),
-        (None, Credential::None) => return Err(Ending::code(Code::LoginRequired)),
-    };
-    wire.on_login();
-    Ok(LoggedIn { peer, message, hello_bytes })
+    Ok(credential)
 }
 
 async fn check(role: Role, credential: &str, handle: &Handle) -> Result<Peer, Ending> {

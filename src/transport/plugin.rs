@@ -8,7 +8,9 @@ use bytes::BytesMut;
 use super::ending::Ending;
 use super::settings::TransportSettings;
 use crate::broker::{Handle, Mailbox, PluginLink, Server};
-use crate::engine::{CommandResult, Delivery, Hello, OnDoubt, Outcome, Player, PlayerNews, PluginOut};
+use crate::engine::{
+    CloseReason, CommandResult, Delivery, Hello, OnDoubt, Outcome, Player, PlayerNews, PluginOut,
+};
 use crate::ids::{Seq, SessionEpoch};
 use crate::limits::{ERROR_BYTES_MAX, FRAME_BYTES_MAX, OUTPUT_BYTES_MAX, RESULTS_MAX, WINDOW_MAX};
 use crate::protocol::{
@@ -45,6 +47,12 @@ impl Plugin {
             players: hello.players.map(|players| players.iter().map(player).collect()),
         };
         let link = handle.connect_plugin(server.id, hello, mailbox).await?;
+        // A token that was regenerated while it was being checked has ended sessions before this one began.
+        match handle.registry().server(server.id) {
+            Some(now) if now.generation == server.generation => {}
+            Some(_) => return Err(CloseReason::TokenRevoked.into()),
+            None => return Err(CloseReason::ServerRemoved.into()),
+        }
         Ok(Plugin { link, last_batch: 0, unconfirmed: VecDeque::new(), confirm: None })
     }
 

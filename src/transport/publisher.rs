@@ -14,7 +14,7 @@ use crate::broker::{
     PublisherLink, RequestedCommand, Scope, Target,
 };
 use crate::engine::{Event, EventKind, Labels, NewCommand, OnDoubt, Player, Status};
-use crate::ids::{ServerId, StoreId};
+use crate::ids::{KeyId, ServerId, StoreId};
 use crate::limits::FRAME_BYTES_MAX;
 use crate::protocol::{
     self as wire, CAPABILITIES, Code, CommandEvent, CommandRef, EventPlace, EventRef, Publish,
@@ -28,6 +28,7 @@ const EVENTS_PER_TURN: usize = 256;
 /// A logged-in publisher.
 pub(super) struct Publisher {
     handle: Handle,
+    key: Option<KeyId>,
     store: StoreId,
     may_publish: bool,
     link: PublisherLink,
@@ -56,6 +57,7 @@ impl Publisher {
         put(Response::PublisherWelcome(welcome), out);
         Publisher {
             handle: handle.clone(),
+            key: principal.key,
             store: principal.store,
             may_publish: matches!(principal.scope, Scope::Admin | Scope::Publish),
             link: handle.connect_publisher(principal.store, mailbox),
@@ -68,6 +70,16 @@ impl Publisher {
     /// False while so much is unanswered that the publisher has to wait.
     pub(super) fn may_read(&self) -> bool {
         self.in_flight < self.in_flight_max
+    }
+
+    /// Whether its key still exists; to be asked from time to time.
+    pub(super) fn check_key(&self) -> Result<(), Ending> {
+        match self.key {
+            Some(key) if self.handle.registry().key(key).is_none() => {
+                Err(Ending::error(Code::TokenRevoked, "the API key was removed"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes the frames of one message.
@@ -110,12 +122,7 @@ impl Publisher {
     }
 
     /// Appends the answer to a publish.
-    pub(super) fn put(
-        &mut self,
-        request: u64,
-        result: Result<Published, BrokerError>,
-        out: &mut BytesMut,
-    ) -> Result<(), Ending> {
+    pub(super) fn put(&mut self, request: u64, result: Result<Published, BrokerError>, out: &mut BytesMut) {
         self.in_flight = self.in_flight.saturating_sub(1);
         match result {
             Ok(published) => {
@@ -125,11 +132,10 @@ impl Publisher {
                     .expect("an order's ids fit in a frame");
             }
             Err(error) => {
-                let Refused { code, retry_after_ms, detail } = refused(error)?;
+                let Refused { code, retry_after_ms, detail } = refused(error);
                 put_refused(request, code, retry_after_ms, &detail, out);
             }
         }
-        Ok(())
     }
 
     /// The next event; never, when nothing is followed. Cancel-safe.

@@ -9,7 +9,7 @@ pub struct TransportSettings {
     pub connections_max: usize,
     /// From accepting a socket to the end of its login, and for the headers of each HTTP request.
     pub login_timeout: Duration,
-    /// A peer that was silent for this long is pinged; after twice to two and a half times as long it is gone.
+    /// A peer that was silent for this long is pinged; after two and a half to three times as long it is gone.
     pub heartbeat: Duration,
     /// A peer that takes no byte for this long, while bytes wait for it, is a slow reader.
     pub write_timeout: Duration,

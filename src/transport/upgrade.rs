@@ -5,7 +5,7 @@ use hyper::header::{AUTHORIZATION, CONNECTION, HeaderMap, HeaderValue, SEC_WEBSO
 use hyper::{Method, Request, Response, StatusCode};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
-use crate::protocol::{PLUGIN_PATH, PUBLISHER_PATH, SUBPROTOCOL};
+use crate::protocol::{Code, PLUGIN_PATH, PUBLISHER_PATH, SUBPROTOCOL};
 
 /// Who is on the other side of a connection; the path says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(super) fn answer<B>(request: &Request<B>) -> Response<Body> {
     if request.method() != Method::GET {
         let mut response = problem(
             StatusCode::METHOD_NOT_ALLOWED,
-            "method_not_allowed",
+            Code::MethodNotAllowed,
             "this path takes GET with a WebSocket upgrade",
         );
         response.headers_mut().insert(hyper::header::ALLOW, HeaderValue::from_static("GET"));
@@ -39,7 +39,7 @@ pub(super) fn answer<B>(request: &Request<B>) -> Response<Body> {
     if !request.headers().contains_key(UPGRADE) {
         let mut response = problem(
             StatusCode::UPGRADE_REQUIRED,
-            "upgrade_required",
+            Code::UpgradeRequired,
             "this path is for WebSocket connections: send Upgrade: websocket",
         );
         response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -49,7 +49,7 @@ pub(super) fn answer<B>(request: &Request<B>) -> Response<Body> {
     let offered = offers(request.headers());
     if offered == Some(false) {
         let detail = "Sec-WebSocket-Protocol must offer fluxrelay.v1 or be left out";
-        return problem(StatusCode::BAD_REQUEST, "unknown_subprotocol", detail);
+        return problem(StatusCode::BAD_REQUEST, Code::UnknownSubprotocol, detail);
     }
     match create_response_with_body(request, Body::empty) {
         Ok(mut response) => {
@@ -58,7 +58,7 @@ pub(super) fn answer<B>(request: &Request<B>) -> Response<Body> {
             }
             response
         }
-        Err(error) => problem(StatusCode::BAD_REQUEST, "bad_handshake", &error.to_string()),
+        Err(error) => problem(StatusCode::BAD_REQUEST, Code::BadHandshake, &error.to_string()),
     }
 }
 
@@ -80,12 +80,12 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<String> {
 }
 
 /// Problem details as everywhere in REST; `detail` holds nothing of the request.
-fn problem(status: StatusCode, code: &str, detail: &str) -> Response<Body> {
+fn problem(status: StatusCode, code: Code, detail: &str) -> Response<Body> {
     let body = serde_json::json!({
         "type": "about:blank",
         "title": status.canonical_reason().unwrap_or_default(),
         "status": status.as_u16(),
-        "code": code,
+        "code": code.name(),
         "detail": detail,
     });
     let mut response = Response::new(Body::from(body.to_string()));
