@@ -1,0 +1,10 @@
+//! A whole broker in the test's process, real sockets on loopback: what plugins and publishers live through, and what they
+//! do to us.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+mod hostile;
+mod ledger;
+mod raw;
+mod relay;
+mod sessions;
+mod story;

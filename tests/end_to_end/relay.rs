@@ -1,0 +1,156 @@
+//! A broker with its listener on a free port, and what tests want to know of it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use fluxrelay::broker::{self, Handle, Running, Scope};
+use fluxrelay::client::{PluginOptions, PublisherClient, PublisherOptions};
+use fluxrelay::credentials::HashCost;
+use fluxrelay::engine::{CommandRow, Status};
+use fluxrelay::http::{self, HttpState};
+use fluxrelay::ids::{CommandId, ServerId, StoreId};
+use fluxrelay::time::Millis;
+use fluxrelay::transport::{self, TransportSettings};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// Longer than anything that is expected to happen takes on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// What the future gives, or a failed test.
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match timeout(SOON, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited too long for {what}"),
+    }
+}
+
+/// Asks again and again until the answer is yes.
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
+    let asking = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(what, asking).await;
+}
+
+pub(crate) struct Server {
+    pub(crate) id: ServerId,
+    pub(crate) token: String,
+}
+
+pub(crate) struct Relay {
+    pub(crate) address: SocketAddr,
+    settings: TransportSettings,
+    running: Option<Running>,
+    stop: watch::Sender<bool>,
+    serving: Option<JoinHandle<()>>,
+    folder: TempDir,
+}
+
+impl Relay {
+    pub(crate) async fn start() -> Relay {
+        Relay::start_with(TransportSettings::default()).await
+    }
+
+    pub(crate) async fn start_with(settings: TransportSettings) -> Relay {
+        let folder = tempfile::tempdir().unwrap();
+        let stop = watch::Sender::new(false);
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut relay = Relay { address, settings, running: None, stop, serving: None, folder };
+        relay.open().await;
+        relay
+    }
+
+    async fn open(&mut self) {
+        let settings = broker::Settings {
+            data_dir: self.folder.path().join("data"),
+            shards: 2,
+            engine: Default::default(),
+            checkpoint_every: Millis::seconds(60),
+            ended_kept: Millis::seconds(3600),
+            login_threads: 2,
+            login_timeout: Duration::from_secs(10),
+            hash_cost: HashCost::TINY,
+        };
+        let running = broker::start(settings).unwrap();
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        self.address = listener.local_addr().unwrap();
+        let handle = running.handle().clone();
+        let router = http::router(HttpState::new(handle.clone()));
+        self.stop = watch::Sender::new(false);
+        let serve = transport::serve(listener, router, handle, self.settings.clone(), self.stop.subscribe());
+        self.serving = Some(tokio::spawn(serve));
+        self.running = Some(running);
+    }
+
+    /// As `serve` does it on SIGTERM.
+    pub(crate) async fn stop(&mut self) {
+        let running = self.running.take().unwrap();
+        running.go_away(Millis(50));
+        self.stop.send_replace(true);
+        soon("the listener to end", self.serving.take().unwrap()).await.unwrap();
+        soon("the last commit", running.stop()).await.unwrap();
+    }
+
+    /// Starts it again, after a stop, on the same port and data.
+    pub(crate) async fn restart_stopped(&mut self) {
+        self.open().await;
+    }
+
+    /// Stops it and starts it again on the same port and data.
+    pub(crate) async fn restart(&mut self) {
+        self.stop().await;
+        self.open().await;
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        self.running.as_ref().unwrap().handle()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) async fn server(&self, name: &str) -> Server {
+        let (server, token) = self.handle().registry().create_server(StoreId(1), name, "").await.unwrap();
+        self.handle().server_added(server.id, StoreId(1)).await.unwrap();
+        Server { id: server.id, token: token.reveal().to_owned() }
+    }
+
+    pub(crate) async fn key(&self, scope: Scope) -> String {
+        let (_, key) = self.handle().registry().create_key(StoreId(1), scope, "test").await.unwrap();
+        key.reveal().to_owned()
+    }
+
+    pub(crate) async fn publisher(&self) -> PublisherClient {
+        let options = PublisherOptions::new(self.url(), self.key(Scope::Publish).await);
+        PublisherClient::start(options).unwrap()
+    }
+
+    /// Options of a plugin that comes back quickly.
+    pub(crate) fn plugin(&self, server: &Server) -> PluginOptions {
+        let mut options = PluginOptions::new(self.url(), &server.token);
+        options.backoff.first = Duration::from_millis(10);
+        options
+    }
+
+    pub(crate) async fn command(&self, id: CommandId) -> CommandRow {
+        self.handle().command(id).await.unwrap()
+    }
+
+    /// Waits until a command has this status.
+    pub(crate) async fn reaches(&self, id: CommandId, status: Status) -> CommandRow {
+        eventually(&format!("{id} to be {status:?}"), async || self.command(id).await.status == status).await;
+        self.command(id).await
+    }
+
+    /// Waits until so many plugins have a session.
+    pub(crate) async fn sessions(&self, count: u64) {
+        eventually(&format!("{count} sessions"), async || self.handle().stats().sessions == count).await;
+    }
+}
