@@ -110,8 +110,8 @@ impl<T: Copy> Wheel<T> {
 
     /// The first slot to work off, and the tick at which it starts.
     ///
-    /// Two slots start at the same tick only while the higher one is being moved down and the budget ended in
-    /// between; what is left in it may be due before what has been moved, so the higher one comes first.
+    /// As a rule that is one of the lowest level with timers; but while a slot is being moved down and the budget ended
+    /// in between, what is left in it may be due before what has been moved. So all levels are compared.
     fn earliest(&self) -> Option<(Place, u64)> {
         let mut first: Option<(Place, u64)> = None;
         for (number, level) in self.levels.iter().enumerate().rev() {

@@ -1,0 +1,95 @@
+//! A disk in memory, as naive as can be: the durable frames in commit order, and the rows that checkpoints wrote.
+//! Must never hold anything that a real one would not have after a crash.
+
+use std::collections::BTreeMap;
+
+use fluxrelay::engine::{Change, CommandRow, ImagePart, KeyRow, OrderRow, ServerRow, Shard};
+use fluxrelay::ids::{CommandId, FrameNo, OrderId, ServerId, ShardNo};
+
+/// A durable frame.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    pub shard: ShardNo,
+    pub no: FrameNo,
+    pub changes: Vec<Change>,
+}
+
+/// See the module.
+#[derive(Debug, Clone, Default)]
+pub struct Disk {
+    /// In commit order; the first ones are gone once a checkpoint stands for them.
+    pub journal: Vec<Frame>,
+    pub live: BTreeMap<CommandId, CommandRow>,
+    pub ended: BTreeMap<CommandId, CommandRow>,
+    pub orders: BTreeMap<OrderId, OrderRow>,
+    pub keys: BTreeMap<u64, KeyRow>,
+    pub totals: BTreeMap<ServerId, ServerRow>,
+    /// For each shard, the frame at which its totals are exact.
+    totals_at: BTreeMap<ShardNo, FrameNo>,
+    next_seq: u64,
+    last_frame: BTreeMap<ShardNo, FrameNo>,
+}
+
+impl Disk {
+    /// Appends a frame; frames of a shard come without a gap.
+    pub fn append(&mut self, frame: Frame) {
+        let last = self.last_frame.entry(frame.shard).or_default();
+        assert_eq!(frame.no.0, last.0 + 1, "frames of shard {} have no gap", frame.shard.0);
+        *last = frame.no;
+        self.journal.push(frame);
+    }
+
+    /// The last durable frame of a shard.
+    pub fn last_frame(&self, shard: ShardNo) -> FrameNo {
+        self.last_frame.get(&shard).copied().unwrap_or_default()
+    }
+
+    /// Writes one checkpoint, all or nothing, and trims the frames before `keep_from`.
+    pub fn checkpoint(&mut self, parts: Vec<(ShardNo, ImagePart)>, totals_at: Vec<(ShardNo, FrameNo)>, keep_from: usize) {
+        for (shard, part) in parts {
+            assert!(part.contains <= self.last_frame(shard), "rows are written after the frames they rest on");
+            for row in part.live {
+                let at_rest = self.ended.get(&row.id);
+                assert!(at_rest.is_none(), "{} ended at rest and lives again: {at_rest:?}", row.id);
+                self.live.insert(row.id, row);
+            }
+            for row in part.ended {
+                assert!(row.status.is_terminal(), "{} is no end", row.id);
+                self.live.remove(&row.id);
+                self.ended.insert(row.id, row);
+            }
+            self.orders.extend(part.orders.into_iter().map(|row| (row.id, row)));
+            self.keys.extend(part.keys.into_iter().map(|row| (row.digest.key, row)));
+            self.totals.extend(part.servers.into_iter().map(|row| (row.server, row)));
+            self.next_seq = self.next_seq.max(part.next_seq);
+        }
+        self.totals_at.extend(totals_at);
+        self.journal.drain(..keep_from);
+    }
+
+    /// Gives new shards everything that is stored, in the order of `storage::Recovered`.
+    pub fn restore(&self, shards: &mut [Shard]) {
+        let count = shards.len() as u16;
+        for row in self.totals.values() {
+            shards[usize::from(row.server.shard(count).0)].restore_totals(*row);
+        }
+        for row in self.live.values() {
+            shards[usize::from(row.id.server.shard(count).0)].restore_live(row.clone());
+        }
+        for row in self.keys.values() {
+            shards[usize::from(row.order.store.shard(count).0)].restore_key(*row);
+        }
+        for frame in &self.journal {
+            let counted = self.totals_at.get(&frame.shard).copied().unwrap_or_default();
+            for change in &frame.changes {
+                for shard in &mut *shards {
+                    shard.restore_change(change, frame.no > counted);
+                }
+            }
+        }
+        for (no, shard) in (0..).map(ShardNo).zip(shards) {
+            shard.restore_next_seq(self.next_seq);
+            shard.restore_frame_no(self.last_frame(no));
+        }
+    }
+}
