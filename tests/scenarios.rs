@@ -4,6 +4,7 @@
 //! After a change that is meant, `FLUXRELAY_BLESS=1 cargo test --test scenarios` writes what happened into the scripts:
 //! review the difference before it is committed.
 
+#[allow(dead_code, reason = "each test uses a part of it")]
 mod support;
 
 #[path = "scenarios/act.rs"]
@@ -29,7 +30,8 @@ fn run(text: &str, name: &str) -> String {
             Ok(Line::Prose) => writeln!(actual, "{line}").expect("a string takes everything"),
             Ok(Line::Step(step)) => {
                 writeln!(actual, "{line}").expect("a string takes everything");
-                let shown = stage.act(&step).unwrap_or_else(|error| panic!("{name}:{number}: {error}\n  {line}"));
+                let shown =
+                    stage.act(&step).unwrap_or_else(|error| panic!("{name}:{number}: {error}\n  {line}"));
                 for shown in shown {
                     writeln!(actual, "    {shown}").expect("a string takes everything");
                 }
@@ -63,7 +65,9 @@ fn difference(expected: &str, actual: &str) -> String {
             j += 1;
         }
     }
-    let near = |at: usize| lines[at.saturating_sub(4)..(at + 4).min(lines.len())].iter().any(|(mark, _)| *mark != ' ');
+    let near = |at: usize| {
+        lines[at.saturating_sub(4)..(at + 4).min(lines.len())].iter().any(|(mark, _)| *mark != ' ')
+    };
     let shown = (0..lines.len()).filter(|at| near(*at));
     shown.map(|at| format!("{} {}\n", lines[at].0, lines[at].1)).collect()
 }
@@ -93,7 +97,8 @@ fn every_script_happens_as_written() {
         if bless && actual != expected {
             std::fs::write(path, &actual).expect("the script can be written");
         } else if actual != expected {
-            write!(failed, "{name}\n{}\n", difference(&expected, &actual)).expect("a string takes everything");
+            write!(failed, "{name}\n{}\n", difference(&expected, &actual))
+                .expect("a string takes everything");
         }
     }
     assert!(failed.is_empty(), "expected (-), happened (+):\n\n{failed}");

@@ -11,7 +11,7 @@ use crate::support::world::World;
 type Shown = Result<Vec<String>, String>;
 
 /// The world of one script.
-pub struct Stage {
+pub(crate) struct Stage {
     world: World,
     names: Names,
     next_conn: u64,
@@ -19,13 +19,13 @@ pub struct Stage {
 }
 
 impl Stage {
-    pub fn new() -> Stage {
+    pub(crate) fn new() -> Stage {
         let world = World::new(Settings::default(), 1, START);
         Stage { world, names: Names::default(), next_conn: 1, events: false }
     }
 
     /// Lets the time pass until the step, carries it out, and returns the lines to write below it.
-    pub fn act(&mut self, step: &Step) -> Shown {
+    pub(crate) fn act(&mut self, step: &Step) -> Shown {
         let at = UnixMs(START.0 + step.at);
         if at < self.world.now {
             return Err("time does not go back".to_owned());
@@ -60,9 +60,10 @@ impl Stage {
             "resend-all" => return self.resend_all(step),
             "end-session" | "remove" => self.end(step)?,
             "show" | "at-rest" | "list" | "counters" => return self.look(step),
-            "checkpoint" => self.world.checkpoint(|_| {}),
+            "checkpoint" => self.world.checkpoint(),
             "crash" => {
-                let shards = value(&step.words, "shards").map_or(Ok(self.world.shards.len() as u16), number)?;
+                let shards =
+                    value(&step.words, "shards").map_or(Ok(self.world.shards.len() as u16), number)?;
                 self.world.crash(shards);
             }
             "disk" => {
@@ -115,9 +116,11 @@ impl Stage {
 
     fn publish(&mut self, step: &Step) -> Result<(), String> {
         let words = &step.words;
-        let key = value(words, "key").map(|key| KeyDigest { key: digest(key), body: digest(&format!("{:?}", step.parts)) });
+        let key = value(words, "key")
+            .map(|key| KeyDigest { key: digest(key), body: digest(&format!("{:?}", step.parts)) });
         let player = value(words, "player").map(player).transpose()?;
-        let commands: Result<_, String> = step.parts.iter().map(|part| self.command(part, player.as_ref())).collect();
+        let commands: Result<_, String> =
+            step.parts.iter().map(|part| self.command(part, player.as_ref())).collect();
         let order = NewOrder {
             store: StoreId(value(words, "store").map_or(Ok(1), number)?),
             key,
@@ -178,7 +181,8 @@ impl Stage {
         let inputs = match step.verb.as_str() {
             "credit" => vec![Input::Credit { conn, window: number(bare(step, 1)?)? }],
             "started" => {
-                let seqs: Result<_, String> = step.words[1..].iter().map(|word| self.seq(&word.value)).collect();
+                let seqs: Result<_, String> =
+                    step.words[1..].iter().map(|word| self.seq(&word.value)).collect();
                 vec![Input::Started { conn, seqs: seqs? }]
             }
             "results" => {
@@ -206,7 +210,9 @@ impl Stage {
 
     fn results(&self, step: &Step) -> Result<Vec<CommandResult>, String> {
         let read = |part: &Vec<Word>| {
-            let [id, outcome, ..] = part.as_slice() else { return Err("a result is a command and what came".to_owned()) };
+            let [id, outcome, ..] = part.as_slice() else {
+                return Err("a result is a command and what came".to_owned());
+            };
             Ok(CommandResult {
                 seq: self.seq(&id.value)?,
                 attempt: value(part, "attempt").map(number).transpose()?,
@@ -285,7 +291,12 @@ impl Stage {
 
     fn look(&mut self, step: &Step) -> Shown {
         match step.verb.as_str() {
-            "show" => step.words.iter().map(|word| self.show(&word.value)).collect::<Result<Vec<_>, _>>().map(|all| all.concat()),
+            "show" => step
+                .words
+                .iter()
+                .map(|word| self.show(&word.value))
+                .collect::<Result<Vec<_>, _>>()
+                .map(|all| all.concat()),
             "at-rest" => {
                 let id = self.id(bare(step, 0)?)?;
                 let disk = &self.world.disk;
@@ -298,7 +309,7 @@ impl Stage {
                 let limit = value(&step.words, "limit").map_or(Ok(1000), number)?;
                 let query = Query::Commands { server, status: None, after, limit };
                 let reply = self.world.ask(self.world.shard_of(server), query);
-                Ok(show::reply(&mut self.names, &reply))
+                Ok(reply.map_or_else(not_yet, |reply| show::reply(&mut self.names, &reply)))
             }
             _ => {
                 let all: Vec<Counters> = self.world.shards.iter().map(Shard::counters).collect();
@@ -317,22 +328,25 @@ impl Stage {
     }
 
     fn show(&mut self, name: &str) -> Shown {
-        let reply = if let Ok(server) = server(name) {
-            let reply = self.world.ask(self.world.shard_of(server), Query::Servers(vec![server]));
-            let Reply::Servers(states) = &reply else { return Ok(show::reply(&mut self.names, &reply)) };
-            return Ok(states.iter().map(|state| show::server(server, state)).collect());
-        } else if let Some(number_of) = name.strip_prefix('o') {
-            let known: Option<&OrderId> = self.names.orders.get(number::<usize>(number_of)?.wrapping_sub(1));
-            let id = *known.ok_or_else(|| format!("{name} is no order"))?;
+        let mut server_shown = None;
+        let reply = if let Ok(id) = server(name) {
+            server_shown = Some(id);
+            self.world.ask(self.world.shard_of(id), Query::Servers(vec![id]))
+        } else if let Some(at) = name.strip_prefix('o') {
+            let known: Option<&OrderId> = self.names.orders.get(number::<usize>(at)?.wrapping_sub(1));
+            let id = *known.ok_or_else(|| format!("{name} was never published"))?;
             self.world.ask(self.world.desk_of(id.store), Query::Order(id))
         } else {
             let id = self.id(name)?;
             self.world.ask(self.world.shard_of(id.server), Query::Command(id))
         };
-        if matches!(reply, Reply::NotHere) {
-            return Ok(vec![format!("{name} not in memory")]);
-        }
-        Ok(show::reply(&mut self.names, &reply))
+        Ok(match (reply, server_shown) {
+            (None, _) => not_yet(),
+            (Some(Reply::NotHere), _) => vec![format!("{name} not in memory")],
+            (Some(Reply::Servers(states)), Some(id)) => vec![format!("{id} {}", show::server(&states[0]))],
+            (Some(Reply::Command(row)), _) => show::command(&self.names, &row),
+            (Some(reply), _) => show::reply(&mut self.names, &reply),
+        })
     }
 
     // ------------------------------------------------------------ names
@@ -343,6 +357,9 @@ impl Stage {
     }
 
     fn id(&self, name: &str) -> Result<CommandId, String> {
+        if let Ok(id) = name.parse() {
+            return Ok(id);
+        }
         let at = name.strip_prefix('c').ok_or_else(|| format!("{name:?} is no command"))?;
         let known = self.names.commands.get(number::<usize>(at)?.wrapping_sub(1));
         known.copied().ok_or_else(|| format!("{name} was never published"))
@@ -358,6 +375,10 @@ impl Stage {
     fn seqs(&self, names: &str) -> Result<Vec<Seq>, String> {
         names.split(',').filter(|name| !name.is_empty()).map(|name| self.seq(name)).collect()
     }
+}
+
+fn not_yet() -> Vec<String> {
+    vec!["(answered once it is durable)".to_owned()]
 }
 
 fn value<'a>(words: &'a [Word], key: &str) -> Option<&'a str> {
@@ -405,5 +426,6 @@ fn news(words: &[Word]) -> Result<Vec<PlayerNews>, String> {
 
 /// Any fingerprint will do here; the broker's is keyed.
 fn digest(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

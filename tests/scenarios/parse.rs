@@ -2,26 +2,26 @@
 
 /// A word: `value`, `"value"`, `key=value` or `key="value"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Word {
-    pub key: Option<String>,
-    pub value: String,
+pub(crate) struct Word {
+    pub(crate) key: Option<String>,
+    pub(crate) value: String,
 }
 
 /// A line that does something.
 #[derive(Debug, Clone)]
-pub struct Step {
+pub(crate) struct Step {
     /// Milliseconds since the script's start.
-    pub at: u64,
-    pub verb: String,
+    pub(crate) at: u64,
+    pub(crate) verb: String,
     /// What follows the verb.
-    pub words: Vec<Word>,
+    pub(crate) words: Vec<Word>,
     /// What follows each `|`.
-    pub parts: Vec<Vec<Word>>,
+    pub(crate) parts: Vec<Vec<Word>>,
 }
 
 /// A line of a script.
 #[derive(Debug, Clone)]
-pub enum Line {
+pub(crate) enum Line {
     /// Empty, or a comment.
     Prose,
     /// Indented: what is expected of the step above.
@@ -30,7 +30,7 @@ pub enum Line {
 }
 
 /// Reads one line.
-pub fn line(text: &str) -> Result<Line, String> {
+pub(crate) fn line(text: &str) -> Result<Line, String> {
     if text.trim().is_empty() || text.starts_with('#') {
         return Ok(Line::Prose);
     }
@@ -87,7 +87,7 @@ fn quoted(letters: &mut impl Iterator<Item = char>, value: &mut String) -> Resul
 }
 
 /// Reads a span such as `1h30m`, `30s`, `250ms` as milliseconds.
-pub fn span(text: &str) -> Result<u64, String> {
+pub(crate) fn span(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is not a span such as 250ms, 30s, 1m30s, 2h or 7d");
     let (mut total, mut rest) = (0, text);
     while !rest.is_empty() {

@@ -8,18 +8,18 @@ use fluxrelay::ids::{CommandId, ConnId, OrderId, Seq, ServerId};
 use fluxrelay::time::UnixMs;
 
 /// When every script starts: 2026-01-01T00:00:00Z.
-pub const START: UnixMs = UnixMs(1_767_225_600_000);
+pub(crate) const START: UnixMs = UnixMs(1_767_225_600_000);
 
 /// The short names of a script for what the shards number: `c1`, `o1`, and connections as the script calls them.
 #[derive(Default)]
-pub struct Names {
-    pub commands: Vec<CommandId>,
-    pub orders: Vec<OrderId>,
-    pub conns: BTreeMap<String, (ConnId, ServerId)>,
+pub(crate) struct Names {
+    pub(crate) commands: Vec<CommandId>,
+    pub(crate) orders: Vec<OrderId>,
+    pub(crate) conns: BTreeMap<String, (ConnId, ServerId)>,
 }
 
 impl Names {
-    pub fn command(&self, id: CommandId) -> String {
+    pub(crate) fn command(&self, id: CommandId) -> String {
         match self.commands.iter().rposition(|known| *known == id) {
             Some(at) => format!("c{}", at + 1),
             None => id.to_string(),
@@ -59,7 +59,7 @@ impl Names {
 }
 
 /// A point in time as a span since the start.
-pub fn time(at: UnixMs) -> String {
+pub(crate) fn time(at: UnixMs) -> String {
     if at < START {
         return format!("{} ms", at.0);
     }
@@ -74,7 +74,7 @@ pub fn time(at: UnixMs) -> String {
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
-pub fn status(status: Status) -> &'static str {
+pub(crate) fn status(status: Status) -> &'static str {
     match status {
         Status::Pending => "pending",
         Status::Delivered => "delivered",
@@ -139,8 +139,9 @@ fn refusal(refusal: Refusal) -> String {
 }
 
 /// One command: its state, then its history.
-pub fn command(names: &Names, row: &CommandRow) -> Vec<String> {
-    let mut first = format!("{} {} {:?} attempt {}", names.command(row.id), status(row.status), row.text, row.attempt);
+pub(crate) fn command(names: &Names, row: &CommandRow) -> Vec<String> {
+    let mut first =
+        format!("{} {} {:?} attempt {}", names.command(row.id), status(row.status), row.text, row.attempt);
     let mut add = |text: String| first.push_str(&text);
     if row.retries > 0 {
         add(format!(" retries {}", row.retries));
@@ -161,13 +162,18 @@ pub fn command(names: &Names, row: &CommandRow) -> Vec<String> {
     for entry in &row.history {
         let error = entry.error.as_ref().map_or(String::new(), |error| format!(" {error:?}"));
         let attempt = if entry.attempt == 1 { String::new() } else { format!(" attempt {}", entry.attempt) };
-        lines.push(format!("| {} {}{attempt}{}{error}", time(entry.at), status(entry.status), note(entry.note)));
+        lines.push(format!(
+            "| {} {}{attempt}{}{error}",
+            time(entry.at),
+            status(entry.status),
+            note(entry.note)
+        ));
     }
     lines
 }
 
-pub fn server(id: ServerId, state: &ServerState) -> String {
-    let mut text = format!("{id} {}", if state.online { "online" } else { "offline" });
+pub(crate) fn server(state: &ServerState) -> String {
+    let mut text = if state.online { "online" } else { "offline" }.to_owned();
     let all = [
         Status::Pending,
         Status::Delivered,
@@ -191,9 +197,15 @@ pub fn server(id: ServerId, state: &ServerState) -> String {
 
 fn order(names: &Names, row: &OrderRow) -> String {
     let commands: Vec<String> = row.commands.iter().map(|id| names.command(*id)).collect();
-    let reference = row.reference.as_ref().map_or(String::new(), |reference| format!(" reference {reference:?}"));
+    let reference =
+        row.reference.as_ref().map_or(String::new(), |reference| format!(" reference {reference:?}"));
     let ordered = if row.ordered { " ordered" } else { "" };
-    format!("{}{ordered}{reference} accepted {}: {}", names.order(row.id), time(row.accepted_at), commands.join(" "))
+    format!(
+        "{}{ordered}{reference} accepted {}: {}",
+        names.order(row.id),
+        time(row.accepted_at),
+        commands.join(" ")
+    )
 }
 
 fn plugin(names: &Names, message: &PluginOut) -> Vec<String> {
@@ -215,7 +227,7 @@ fn revisions(names: &Names, commands: &[(CommandId, u32)]) -> String {
     commands.iter().map(|(id, rev)| format!(" {}@{rev}", names.command(*id))).collect()
 }
 
-pub fn reply(names: &mut Names, reply: &Reply) -> Vec<String> {
+pub(crate) fn reply(names: &mut Names, reply: &Reply) -> Vec<String> {
     match reply {
         Reply::Published { order, replayed, commands } => {
             names.learn(*order, commands);
@@ -232,10 +244,12 @@ pub fn reply(names: &mut Names, reply: &Reply) -> Vec<String> {
         }
         Reply::Accepted { accepted } => vec![format!("accepted {accepted}")],
         Reply::Released { released } => vec![format!("released {released}")],
-        Reply::Command(row) => command(names, row),
+        Reply::Command(row) => command(names, row).into_iter().take(1).collect(),
         Reply::Order(row) => vec![order(names, row)],
-        Reply::Commands(rows) => rows.iter().flat_map(|row| command(names, row).into_iter().take(1)).collect(),
-        Reply::Servers(states) => states.iter().map(|state| server(ServerId(0), state)).collect(),
+        Reply::Commands(rows) => {
+            rows.iter().flat_map(|row| command(names, row).into_iter().take(1)).collect()
+        }
+        Reply::Servers(states) => states.iter().map(server).collect(),
         Reply::Collected(found) => vec![format!("collected{}", revisions(names, found))],
         Reply::Resent { commands } => vec![format!("resent{}", revisions(names, commands))],
         Reply::NotHere => vec!["not in memory".to_owned()],
@@ -256,7 +270,7 @@ fn event(names: &Names, event: &Event) -> String {
 }
 
 /// One output as lines; none for an event that the script did not ask for.
-pub fn output(names: &mut Names, what: &Output, events: bool) -> Vec<String> {
+pub(crate) fn output(names: &mut Names, what: &Output, events: bool) -> Vec<String> {
     match what {
         Output::Plugin { conn, message } => {
             let name = names.conn(*conn);

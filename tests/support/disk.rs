@@ -8,22 +8,22 @@ use fluxrelay::ids::{CommandId, FrameNo, OrderId, ServerId, ShardNo};
 
 /// A durable frame.
 #[derive(Debug, Clone)]
-pub struct Frame {
-    pub shard: ShardNo,
-    pub no: FrameNo,
-    pub changes: Vec<Change>,
+pub(crate) struct Frame {
+    pub(crate) shard: ShardNo,
+    pub(crate) no: FrameNo,
+    pub(crate) changes: Vec<Change>,
 }
 
 /// See the module.
 #[derive(Debug, Clone, Default)]
-pub struct Disk {
+pub(crate) struct Disk {
     /// In commit order; the first ones are gone once a checkpoint stands for them.
-    pub journal: Vec<Frame>,
-    pub live: BTreeMap<CommandId, CommandRow>,
-    pub ended: BTreeMap<CommandId, CommandRow>,
-    pub orders: BTreeMap<OrderId, OrderRow>,
-    pub keys: BTreeMap<u64, KeyRow>,
-    pub totals: BTreeMap<ServerId, ServerRow>,
+    pub(crate) journal: Vec<Frame>,
+    pub(crate) live: BTreeMap<CommandId, CommandRow>,
+    pub(crate) ended: BTreeMap<CommandId, CommandRow>,
+    pub(crate) orders: BTreeMap<OrderId, OrderRow>,
+    pub(crate) keys: BTreeMap<u64, KeyRow>,
+    pub(crate) totals: BTreeMap<ServerId, ServerRow>,
     /// For each shard, the frame at which its totals are exact.
     totals_at: BTreeMap<ShardNo, FrameNo>,
     next_seq: u64,
@@ -32,7 +32,7 @@ pub struct Disk {
 
 impl Disk {
     /// Appends a frame; frames of a shard come without a gap.
-    pub fn append(&mut self, frame: Frame) {
+    pub(crate) fn append(&mut self, frame: Frame) {
         let last = self.last_frame.entry(frame.shard).or_default();
         assert_eq!(frame.no.0, last.0 + 1, "frames of shard {} have no gap", frame.shard.0);
         *last = frame.no;
@@ -40,14 +40,27 @@ impl Disk {
     }
 
     /// The last durable frame of a shard.
-    pub fn last_frame(&self, shard: ShardNo) -> FrameNo {
+    pub(crate) fn last_frame(&self, shard: ShardNo) -> FrameNo {
         self.last_frame.get(&shard).copied().unwrap_or_default()
     }
 
+    /// How many frames were ever durable.
+    pub(crate) fn frames(&self) -> u64 {
+        self.last_frame.values().map(|no| no.0).sum()
+    }
+
     /// Writes one checkpoint, all or nothing, and trims the frames before `keep_from`.
-    pub fn checkpoint(&mut self, parts: Vec<(ShardNo, ImagePart)>, totals_at: Vec<(ShardNo, FrameNo)>, keep_from: usize) {
+    pub(crate) fn checkpoint(
+        &mut self,
+        parts: Vec<(ShardNo, ImagePart)>,
+        totals_at: Vec<(ShardNo, FrameNo)>,
+        keep_from: usize,
+    ) {
         for (shard, part) in parts {
-            assert!(part.contains <= self.last_frame(shard), "rows are written after the frames they rest on");
+            assert!(
+                part.contains <= self.last_frame(shard),
+                "rows are written after the frames they rest on"
+            );
             for row in part.live {
                 let at_rest = self.ended.get(&row.id);
                 assert!(at_rest.is_none(), "{} ended at rest and lives again: {at_rest:?}", row.id);
@@ -68,7 +81,7 @@ impl Disk {
     }
 
     /// Gives new shards everything that is stored, in the order of `storage::Recovered`.
-    pub fn restore(&self, shards: &mut [Shard]) {
+    pub(crate) fn restore(&self, shards: &mut [Shard]) {
         let count = shards.len() as u16;
         for row in self.totals.values() {
             shards[usize::from(row.server.shard(count).0)].restore_totals(*row);

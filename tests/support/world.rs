@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use fluxrelay::engine::{Input, Output, Reply, ReplyTo, Settings, Shard};
+use fluxrelay::engine::{ImagePart, Input, Output, Query, Reply, ReplyTo, Settings, Shard};
 use fluxrelay::ids::{ConnId, FrameNo, ServerId, ShardNo, StoreId};
 use fluxrelay::time::UnixMs;
 
@@ -15,27 +15,39 @@ const EXPORT_ROWS: usize = 3;
 const STEPS_MAX: usize = 1_000_000;
 
 /// See the module.
-pub struct World {
-    pub now: UnixMs,
-    pub shards: Vec<Shard>,
-    pub disk: Disk,
+pub(crate) struct World {
+    pub(crate) now: UnixMs,
+    pub(crate) shards: Vec<Shard>,
+    pub(crate) disk: Disk,
     /// Registered servers and their stores, as a registry would keep them.
-    pub servers: BTreeMap<ServerId, StoreId>,
+    pub(crate) servers: BTreeMap<ServerId, StoreId>,
     /// What the shards asked for, in order, except forwards; whoever looks takes it.
-    pub outputs: Vec<(UnixMs, Output)>,
+    pub(crate) outputs: Vec<(UnixMs, Output)>,
     /// Frames become durable only by [`World::make_durable`].
-    pub disk_is_slow: bool,
+    pub(crate) disk_is_slow: bool,
     /// Forwards arrive only by [`World::deliver_forwards`].
-    pub forwards_are_slow: bool,
-    pub sealed: VecDeque<Frame>,
-    pub forwards: VecDeque<(ShardNo, Input)>,
+    pub(crate) forwards_are_slow: bool,
+    pub(crate) sealed: VecDeque<Frame>,
+    pub(crate) forwards: VecDeque<(ShardNo, Input)>,
+    pub(crate) checkpoint: Option<Checkpoint>,
     settings: Settings,
     boot: u32,
     requests: u64,
 }
 
+/// A checkpoint under way.
+#[derive(Default)]
+pub(crate) struct Checkpoint {
+    /// Shards whose last part is not there yet.
+    open: VecDeque<ShardNo>,
+    parts: Vec<(ShardNo, ImagePart)>,
+    totals_at: Vec<(ShardNo, FrameNo)>,
+    /// Frames of the journal before it are stood for by the rows.
+    keep_from: usize,
+}
+
 impl World {
-    pub fn new(settings: Settings, shards: u16, now: UnixMs) -> World {
+    pub(crate) fn new(settings: Settings, shards: u16, now: UnixMs) -> World {
         let mut world = World {
             now,
             shards: Vec::new(),
@@ -46,6 +58,7 @@ impl World {
             forwards_are_slow: false,
             sealed: VecDeque::new(),
             forwards: VecDeque::new(),
+            checkpoint: None,
             settings,
             boot: 0,
             requests: 0,
@@ -54,47 +67,47 @@ impl World {
         world
     }
 
-    pub fn shard_of(&self, server: ServerId) -> ShardNo {
+    pub(crate) fn shard_of(&self, server: ServerId) -> ShardNo {
         server.shard(self.shards.len() as u16)
     }
 
-    pub fn desk_of(&self, store: StoreId) -> ShardNo {
+    pub(crate) fn desk_of(&self, store: StoreId) -> ShardNo {
         store.shard(self.shards.len() as u16)
     }
 
     /// A fresh address for an answer.
-    pub fn from(&mut self) -> ReplyTo {
+    pub(crate) fn from(&mut self) -> ReplyTo {
         self.requests += 1;
         ReplyTo { port: ConnId(1 << 40), request: self.requests }
     }
 
-    pub fn add_server(&mut self, server: ServerId, store: StoreId) {
+    pub(crate) fn add_server(&mut self, server: ServerId, store: StoreId) {
         self.servers.insert(server, store);
         self.input(self.shard_of(server), Input::ServerAdded { server, store });
     }
 
-    pub fn remove_server(&mut self, server: ServerId) {
+    pub(crate) fn remove_server(&mut self, server: ServerId) {
         self.servers.remove(&server);
         self.input(self.shard_of(server), Input::ServerRemoved { server });
     }
 
     /// One step of one shard, and everything that follows from it at this instant.
-    pub fn input(&mut self, shard: ShardNo, input: Input) {
+    pub(crate) fn input(&mut self, shard: ShardNo, input: Input) {
         self.step(shard, input);
         self.settle();
     }
 
-    /// Asks a question that is answered at once and changes nothing.
-    pub fn ask(&mut self, shard: ShardNo, query: fluxrelay::engine::Query) -> Reply {
+    /// Asks a question that changes nothing; `None` when the answer has to wait until what it tells is durable.
+    pub(crate) fn ask(&mut self, shard: ShardNo, query: Query) -> Option<Reply> {
         let from = self.from();
-        let mut out = Vec::new();
-        self.shards[usize::from(shard.0)].handle(self.now, Input::Read { from, query }, &mut out);
-        let found = out.iter().position(|output| matches!(output, Output::Reply { to, .. } if *to == from));
-        let Output::Reply { reply, .. } = out.remove(found.expect("a read is answered at once")) else {
-            unreachable!("just matched")
-        };
-        self.take(out);
-        reply
+        let before = self.outputs.len();
+        self.input(shard, Input::Read { from, query });
+        let is_answer = |output: &Output| matches!(output, Output::Reply { to, .. } if *to == from);
+        let found = self.outputs[before..].iter().position(|(_, output)| is_answer(output))?;
+        match self.outputs.remove(before + found) {
+            (_, Output::Reply { reply, .. }) => Some(reply),
+            _ => unreachable!("just found"),
+        }
     }
 
     fn step(&mut self, shard: ShardNo, input: Input) {
@@ -113,7 +126,7 @@ impl World {
     }
 
     /// Runs until no shard has work left, everything that may be is durable, and forwards have arrived.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         for _ in 0..STEPS_MAX {
             let mut busy = false;
             for no in (0..self.shards.len() as u16).map(ShardNo) {
@@ -141,6 +154,12 @@ impl World {
         panic!("the shards never come to rest");
     }
 
+    /// The last frame that a shard has sealed.
+    pub(crate) fn last_sealed(&self, shard: ShardNo) -> FrameNo {
+        let sealed = self.sealed.iter().rev().find(|frame| frame.shard == shard);
+        sealed.map_or(self.disk.last_frame(shard), |frame| frame.no)
+    }
+
     fn commit(&mut self, frames: usize) -> bool {
         let count = frames.min(self.sealed.len());
         for frame in self.sealed.drain(..count).collect::<Vec<_>>() {
@@ -151,14 +170,25 @@ impl World {
         count > 0
     }
 
+    /// How many frames were ever sealed, and how many of them are durable.
+    pub(crate) fn frames(&self) -> (u64, u64) {
+        let durable = self.disk.frames();
+        (durable + self.sealed.len() as u64, durable)
+    }
+
+    /// When the next shard wants a tick.
+    pub(crate) fn next_due(&self) -> Option<UnixMs> {
+        self.shards.iter().filter_map(Shard::next_due).min()
+    }
+
     /// Makes at most so many sealed frames durable, oldest first.
-    pub fn make_durable(&mut self, frames: usize) {
+    pub(crate) fn make_durable(&mut self, frames: usize) {
         self.commit(frames);
         self.settle();
     }
 
     /// Lets at most so many forwards arrive, oldest first.
-    pub fn deliver_forwards(&mut self, count: usize) {
+    pub(crate) fn deliver_forwards(&mut self, count: usize) {
         for _ in 0..count {
             let Some((shard, input)) = self.forwards.pop_front() else { break };
             self.step(shard, input);
@@ -167,10 +197,9 @@ impl World {
     }
 
     /// Lets the time pass, with a tick whenever a shard wants one.
-    pub fn advance_to(&mut self, then: UnixMs) {
+    pub(crate) fn advance_to(&mut self, then: UnixMs) {
         for _ in 0..STEPS_MAX {
-            let due = self.shards.iter().filter_map(Shard::next_due).min();
-            let Some(due) = due.filter(|due| *due <= then) else {
+            let Some(due) = self.next_due().filter(|due| *due <= then) else {
                 self.now = self.now.max(then);
                 return;
             };
@@ -185,45 +214,66 @@ impl World {
         panic!("timers never come to rest");
     }
 
-    /// Writes a checkpoint; `meanwhile` runs between the export of two parts. Nothing may be on its way.
-    pub fn checkpoint(&mut self, mut meanwhile: impl FnMut(&mut World)) {
+    /// Starts a checkpoint: what is on its way between shards arrives first.
+    pub(crate) fn checkpoint_begin(&mut self) {
         self.deliver_forwards(usize::MAX);
-        self.make_durable(usize::MAX);
-        while !self.forwards.is_empty() || !self.sealed.is_empty() {
-            self.deliver_forwards(usize::MAX);
-            self.make_durable(usize::MAX);
-        }
-        let keep_from = self.disk.journal.len();
-        let totals_at = (0..self.shards.len() as u16).map(ShardNo).map(|no| (no, self.disk.last_frame(no))).collect();
+        let shards = || (0..self.shards.len() as u16).map(ShardNo);
+        let totals_at = shards().map(|no| (no, self.last_sealed(no))).collect();
+        let mut running =
+            Checkpoint { keep_from: self.disk.journal.len(), totals_at, ..Checkpoint::default() };
         for no in (0..self.shards.len() as u16).map(ShardNo) {
             self.step(no, Input::CheckpointBegin);
+            running.open.push_back(no);
         }
-        let mut parts = Vec::new();
-        for no in (0..self.shards.len() as u16).map(ShardNo) {
-            while let Some(part) = self.shards[usize::from(no.0)].export(EXPORT_ROWS) {
-                let last = part.last;
-                parts.push((no, part));
-                meanwhile(self);
-                if last {
-                    break;
-                }
-            }
+        self.checkpoint = Some(running);
+    }
+
+    /// Exports one part of the running checkpoint; false when all parts are there.
+    pub(crate) fn checkpoint_export(&mut self) -> bool {
+        let running = self.checkpoint.as_mut().expect("a checkpoint is running");
+        let Some(no) = running.open.front().copied() else { return false };
+        let part = self.shards[usize::from(no.0)].export(EXPORT_ROWS).expect("the last part says so");
+        if part.last {
+            running.open.pop_front();
         }
-        let contains = parts.iter().map(|(shard, part)| (*shard, part.contains)).collect::<Vec<_>>();
-        while contains.iter().any(|(shard, frame): &(ShardNo, FrameNo)| *frame > self.disk.last_frame(*shard)) {
-            self.make_durable(1);
-        }
-        self.disk.checkpoint(parts, totals_at, keep_from);
+        running.parts.push((no, part));
+        true
+    }
+
+    /// Whether all frames that the running checkpoint's rows rest on are durable.
+    pub(crate) fn checkpoint_is_covered(&self) -> bool {
+        let running = self.checkpoint.as_ref().expect("a checkpoint is running");
+        let covered = |no: ShardNo, frame: FrameNo| frame <= self.disk.last_frame(no);
+        running.parts.iter().all(|(no, part)| covered(*no, part.contains))
+            && running.totals_at.iter().all(|(no, frame)| covered(*no, *frame))
+    }
+
+    /// Writes the running checkpoint, whose parts are all there and covered.
+    pub(crate) fn checkpoint_end(&mut self) {
+        let running = self.checkpoint.take().expect("a checkpoint is running");
+        assert!(running.open.is_empty(), "all parts are exported");
+        self.disk.checkpoint(running.parts, running.totals_at, running.keep_from);
         for no in (0..self.shards.len() as u16).map(ShardNo) {
             self.step(no, Input::CheckpointDone);
         }
         self.settle();
     }
 
+    /// A whole checkpoint at this instant.
+    pub(crate) fn checkpoint(&mut self) {
+        self.checkpoint_begin();
+        while self.checkpoint_export() {}
+        while !self.checkpoint_is_covered() {
+            self.make_durable(1);
+        }
+        self.checkpoint_end();
+    }
+
     /// Power off, power on: what was not durable is gone, connections and what was on its way too.
-    pub fn crash(&mut self, shards: u16) {
+    pub(crate) fn crash(&mut self, shards: u16) {
         self.sealed.clear();
         self.forwards.clear();
+        self.checkpoint = None;
         self.start(shards);
     }
 
