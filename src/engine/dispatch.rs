@@ -107,13 +107,9 @@ impl Shard {
         Readiness::Ready
     }
 
-    /// Waits for the command before it, which has not ended.
+    /// Waits for a command before it, which has not ended.
     pub(super) fn is_blocked(&self, slot: u32) -> bool {
-        let command = &self.commands[slot];
-        command.after().is_some_and(|before| {
-            let before = self.find_in(command.server, before);
-            before.is_some_and(|before| !self.commands[before].status.is_terminal())
-        })
+        self.servers[self.commands[slot].server].lane.is_blocked(&self.commands, slot)
     }
 
     /// A command is out from now on; the caller makes the change for all of a turn.

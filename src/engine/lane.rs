@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::command::{Command, Flag};
+use super::io::Status;
 use super::slab::Slab;
 use crate::ids::Seq;
 
@@ -98,18 +99,33 @@ impl Lane {
         (commands[slot].seq == seq).then_some(slot)
     }
 
-    /// The command whose predecessor this one is: the next of the same order.
+    /// The next of the same ordered order that has not ended.
     pub(super) fn successor(&self, commands: &Slab<Command>, slot: u32) -> Option<u32> {
         if self.followers == 0 {
             return None;
         }
-        let command = &commands[slot];
-        let order = command.order();
-        let next = self
-            .slots_from(self.position_after(commands, command.seq))
+        let order = commands[slot].order();
+        self.slots_from(self.position_after(commands, commands[slot].seq))
             .take_while(|next| commands[*next].order() == order)
-            .next()?;
-        (commands[next].after() == Some(command.seq)).then_some(next)
+            .find(|next| !commands[*next].status.is_terminal())
+            .filter(|next| commands[*next].after().is_some())
+    }
+
+    /// Whether a command of an ordered order waits for one before it.
+    ///
+    /// Cancelled and expired ones in between say nothing of those before them; a completed one went out when all
+    /// before it had ended.
+    pub(super) fn is_blocked(&self, commands: &Slab<Command>, slot: u32) -> bool {
+        let command = &commands[slot];
+        if command.after().is_none() {
+            return false;
+        }
+        let order = command.order();
+        let own = self.position_after(commands, command.seq) - 1;
+        let before = self.slots.range(..own).rev().map(|before| &commands[*before]);
+        before
+            .take_while(|before| before.order() == order && before.status != Status::Completed)
+            .any(|before| !before.status.is_terminal())
     }
 
     // ------------------------------------------------------------ candidates

@@ -83,17 +83,28 @@ impl Order {
 }
 
 impl Orders {
-    /// Adds an order; one with a seq below the last is known already.
+    /// Adds an order, once: at the end, but for an operator who changed the number of shards, so that recovery
+    /// finds the orders of several desks in the order of commits.
     pub(super) fn push(&mut self, row: &OrderRow) {
         let last = self.chunks.back().and_then(|chunk| chunk.back());
         if last.is_some_and(|last| last.seq >= row.id.seq) {
-            return;
+            return self.insert_before_last(row);
         }
         if self.chunks.back().is_none_or(|chunk| chunk.len() == CHUNK) {
             self.chunks.push_back(VecDeque::with_capacity(if self.len == 0 { 16 } else { CHUNK }));
         }
         if let Some(chunk) = self.chunks.back_mut() {
             chunk.push_back(Order::of(row));
+            self.len += 1;
+        }
+    }
+
+    fn insert_before_last(&mut self, row: &OrderRow) {
+        let seq = row.id.seq;
+        let at = self.chunks.partition_point(|chunk| chunk.back().is_some_and(|last| last.seq < seq));
+        let chunk = self.chunks.get_mut(at).expect("the last order has a seq at or above this one's");
+        if let Err(place) = chunk.binary_search_by_key(&seq, |order| order.seq) {
+            chunk.insert(place, Order::of(row));
             self.len += 1;
         }
     }

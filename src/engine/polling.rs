@@ -36,14 +36,15 @@ impl Shard {
         let now = self.now;
         let server = &mut self.servers[place];
         let was_online = server.is_online(now);
-        let is_new = server.poller.is_none();
         server.last_seen_at = Some(now);
         let id = server.id;
         let poller = server.poller.get_or_insert_default();
         let seconds = poller.on_poll(id, now, busy, bounds);
-        if is_new {
-            self.wheel.insert(poller.until, Timer::Poller(place));
+        // Set anew each time, because the next poll may be due before the one that was told last.
+        if let Some(timer) = poller.timer.take() {
+            self.wheel.cancel(timer);
         }
+        poller.timer = Some(self.wheel.insert(poller.until, Timer::Poller(place)));
         if !was_online {
             self.say(place, EventKind::Online);
         }

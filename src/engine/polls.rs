@@ -2,6 +2,7 @@
 //! look at a queue.
 
 use super::hash::mix;
+use super::wheel::TimerId;
 use crate::ids::ServerId;
 use crate::time::{Millis, UnixMs};
 
@@ -12,6 +13,8 @@ pub(super) struct Poller {
     pace: u32,
     /// It counts as online until then.
     pub(super) until: UnixMs,
+    /// Notices that it does not come any more.
+    pub(super) timer: Option<TimerId>,
 }
 
 /// The bounds of the pace, in seconds.

@@ -151,14 +151,16 @@ impl Shard {
     }
 
     fn on_poller_timer(&mut self, place: u32) {
-        let Some(poller) = self.servers[place].poller.as_deref_mut() else { return };
-        if poller.until > self.now {
-            let until = poller.until;
-            self.wheel.insert(until, Timer::Poller(place));
+        // The timer may be one of a removed server that had this place before.
+        if self.servers[place].poller.as_ref().is_none_or(|poller| poller.until > self.now) {
             return;
         }
-        self.servers[place].poller = None;
-        if self.servers[place].session.is_none() {
+        let server = &mut self.servers[place];
+        server.poller = None;
+        if server.session.is_none() {
+            if let Some(players) = &mut server.players {
+                players.forget_presence();
+            }
             self.say(place, EventKind::Offline);
         }
     }
