@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use fluxrelay::engine::*;
 use fluxrelay::ids::{CommandId, ConnId, ServerId, ShardNo};
+use fluxrelay::time::UnixMs;
 
 use crate::driver::{Driver, Expect};
-use crate::naive::{POLL_MAX, terminal};
+use crate::naive::{POLL_GRACE, POLL_MAX, terminal};
 
 const ALL: [Status; 8] = [
     Status::Pending,
@@ -124,6 +125,8 @@ impl Driver {
                 if commands.len() < POLL_MAX {
                     assert_eq!(self.naive.take_next(server, true), None, "a poll takes all that may go");
                 }
+                let until = self.naive.now.0 + u64::from(next_check_seconds) * 1000 + POLL_GRACE;
+                self.naive.servers.get_mut(&server).expect("it is known").polls_until = Some(UnixMs(until));
             }
             (Expect::Collected(expected), Reply::Collected(found)) => {
                 assert_eq!(found.iter().map(|(id, _)| *id).collect::<BTreeSet<_>>(), expected);
@@ -180,7 +183,8 @@ impl Driver {
             all.filter(|(id, command)| id.server == server && command.status == status).count() as u64
         };
         assert_eq!(states[0].counts, ALL.map(mine), "counts of {server} by status");
-        let session = self.naive.servers[&server].session.is_some();
-        assert!(states[0].online || !session, "{server} has a session and is online");
+        let of_server = &self.naive.servers[&server];
+        let online = of_server.session.is_some() || of_server.polls_until.is_some();
+        assert_eq!(states[0].online, online, "{server} is online");
     }
 }

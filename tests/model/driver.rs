@@ -6,7 +6,7 @@ use fluxrelay::engine::{Input, NewOrder, Refusal, Settings};
 use fluxrelay::ids::{CommandId, ConnId, FrameNo, OrderId, Seq, ServerId, ShardNo, StoreId};
 use fluxrelay::time::{Millis, UnixMs};
 
-use crate::naive::{ABSENT_RECHECK, ACK_DEADLINE, Naive, RETRIES, Server, UNANSWERED_MAX};
+use crate::naive::{ABSENT_RECHECK, ACK_DEADLINE, Naive, POLL_GRACE, RETRIES, Server, UNANSWERED_MAX};
 use crate::support::random::Random;
 use crate::support::world::World;
 
@@ -71,6 +71,7 @@ impl Driver {
             ack_deadline: Millis(ACK_DEADLINE),
             absent_recheck: Millis(ABSENT_RECHECK),
             unanswered_max: UNANSWERED_MAX,
+            poll_grace: Millis(POLL_GRACE),
             ..Settings::default()
         };
         let shards = 1 + random.below(3) as u16;
@@ -275,11 +276,13 @@ impl Driver {
             self.slow_disk();
         }
         self.compare();
-        self.resend_all();
         for server in self.world.servers.keys().copied().collect::<Vec<_>>() {
             self.connect_openly(server);
         }
-        for _ in 0..2_000 {
+        for second in 0..2_000 {
+            if second % 50 == 0 {
+                self.resend_all();
+            }
             let waits = |command: &crate::naive::Command| !crate::naive::terminal(command.status);
             if !self.naive.commands.values().any(waits) {
                 break;

@@ -11,6 +11,8 @@ pub(crate) const RETRIES: [u64; 3] = [30_000, 60_000, 120_000];
 pub(crate) const ACK_DEADLINE: u64 = 60_000;
 pub(crate) const ABSENT_RECHECK: u64 = 15_000;
 pub(crate) const UNANSWERED_MAX: u16 = 3;
+/// Odd, so that a poller is not given up in the very millisecond in which something else happens.
+pub(crate) const POLL_GRACE: u64 = 30_007;
 /// As `limits::DELIVER_COMMANDS_MAX`; a poll hands out no more.
 pub(crate) const POLL_MAX: usize = 256;
 
@@ -52,6 +54,8 @@ pub(crate) struct Session {
 pub(crate) struct Server {
     pub(crate) registered: bool,
     pub(crate) session: Option<Session>,
+    /// It polls, and counts as online until then.
+    pub(crate) polls_until: Option<UnixMs>,
     /// A full set was reported.
     pub(crate) complete: bool,
     /// Lower-cased names: online, or known to have left.
@@ -193,6 +197,14 @@ impl Naive {
     /// What time alone does.
     pub(crate) fn tick(&mut self, now: UnixMs) {
         self.now = now;
+        for server in self.servers.values_mut() {
+            if server.polls_until.is_some_and(|until| until <= now) {
+                server.polls_until = None;
+                if server.session.is_none() {
+                    server.forget_players();
+                }
+            }
+        }
         for id in self.commands.keys().copied().collect::<Vec<_>>() {
             let server = &self.servers[&id.server];
             let command = self.commands.get_mut(&id).expect("just listed");
@@ -277,7 +289,7 @@ impl Naive {
         for (seq, started) in listed {
             match self.live(CommandId { server, seq }) {
                 None => forget.push(seq),
-                Some(command) if kept.contains(&seq) => drop(command),
+                Some(_) if kept.contains(&seq) => {}
                 Some(command) if command.status == Status::Delivered || command.may_be_out(now) => {
                     command.deliver(now, false);
                     command.note = Note::StillHeld;
@@ -444,7 +456,9 @@ impl Naive {
 
     pub(crate) fn remove_server(&mut self, server: ServerId) {
         self.disconnect(server);
-        self.servers.get_mut(&server).expect("it is known").registered = false;
+        let of_server = self.servers.get_mut(&server).expect("it is known");
+        of_server.registered = false;
+        of_server.polls_until = None;
         let now = self.now;
         for (id, command) in &mut self.commands {
             if id.server == server && command.visible && !terminal(command.status) {
