@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::args::EventsArgs;
 use super::exit::{CliError, Exit};
-use super::output::{self, BOLD, DIM, ERROR, printable, status_style, styled};
+use super::output::{self, DIM, ERROR, printable, status_style, styled};
 use super::rest::Rest;
 use super::sse::{SseEvent, SseReader};
 
@@ -16,6 +16,11 @@ use super::sse::{SseEvent, SseReader};
 const AGAIN_FIRST: Duration = Duration::from_millis(250);
 /// Longest wait.
 const AGAIN_MAX: Duration = Duration::from_secs(8);
+
+/// The event that says that some are missing.
+const LOST: &str = "events.lost";
+/// What is printed of an event, in this order.
+const FIELDS: &[&str] = &["server", "command", "order", "attempt", "note", "error"];
 
 /// Follows until `--count` is reached or the process is ended.
 pub(super) fn run(args: &EventsArgs) -> Result<(), CliError> {
@@ -55,7 +60,9 @@ pub(super) fn run(args: &EventsArgs) -> Result<(), CliError> {
 }
 
 fn wanted(args: &EventsArgs, event: &SseEvent) -> bool {
-    args.kinds.is_empty() || args.kinds.iter().any(|kind| event.kind.starts_with(kind.as_str()))
+    args.kinds.is_empty()
+        || event.kind == LOST
+        || args.kinds.iter().any(|kind| event.kind.starts_with(kind.as_str()))
 }
 
 fn print(event: &SseEvent, as_json: bool) -> Result<(), CliError> {
@@ -65,18 +72,21 @@ fn print(event: &SseEvent, as_json: bool) -> Result<(), CliError> {
         return Ok(output::line(whole)?);
     }
     let status = event.kind.rsplit('.').next().unwrap_or_default();
-    let style = match event.kind.as_str() {
-        "lost" => ERROR,
-        _ => status_style(status),
-    };
-    let mut line = styled(style, format_args!("{:<24}", printable(&event.kind)));
-    if let Value::Object(fields) = &data {
-        for (name, value) in fields {
-            let value = value.as_str().map(printable).unwrap_or_else(|| value.to_string());
-            line.push_str(&format!(" {}{value}", styled(DIM, format_args!("{name}="))));
+    let style = if event.kind == LOST { ERROR } else { status_style(status) };
+    let at = data["at"].as_str().unwrap_or("-");
+    let kind = styled(style, format_args!("{:<24}", printable(&event.kind)));
+    let mut line = format!("{}  {kind}", styled(DIM, printable(at)));
+    for name in FIELDS {
+        match &data[*name] {
+            Value::Null => {}
+            Value::String(text) => {
+                line.push_str(&format!(" {}{}", styled(DIM, format_args!("{name}=")), printable(text)))
+            }
+            value => line.push_str(&format!(" {}{value}", styled(DIM, format_args!("{name}=")))),
         }
-    } else {
-        line.push_str(&format!(" {}", styled(BOLD, printable(&event.data))));
+    }
+    if event.kind == LOST {
+        line.push_str(" some events are no longer remembered: look at the commands again");
     }
     Ok(output::line(line)?)
 }

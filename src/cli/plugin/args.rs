@@ -16,8 +16,8 @@ pub(in crate::cli) struct PluginArgs {
     /// File that holds the token
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     pub(in crate::cli) token_file: Option<PathBuf>,
-    /// The broker's plugin address
-    #[arg(long, env = "FLUXRELAY_PLUGIN_URL", default_value = "ws://127.0.0.1:7440", value_name = "URL")]
+    /// The broker's address, ws:// or http://
+    #[arg(long, env = "FLUXRELAY_URL", default_value = "ws://127.0.0.1:7440", value_name = "URL")]
     pub(in crate::cli) url: String,
     /// File in which intents and outcomes are written down; made if it does not exist
     #[arg(long, value_name = "FILE")]
