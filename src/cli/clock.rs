@@ -2,8 +2,15 @@
 
 use std::time::Instant;
 
+use crate::time::UnixMs;
+
 /// Now, for spans of time; never compared with another machine's.
 #[expect(clippy::disallowed_methods, reason = "the load generator and the demo measure their own time")]
 pub(super) fn now() -> Instant {
     Instant::now()
+}
+
+/// Now, as a date: for what the bench registers by itself.
+pub(super) fn unix_now() -> UnixMs {
+    UnixMs(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0))
 }

@@ -60,8 +60,13 @@ impl PluginHandler for Drain {
 }
 
 /// Measures; kills and restarts the broker on the way.
-pub(super) async fn run(broker: &mut Broker, args: &BacklogArgs, quiet: bool) -> Result<Report, CliError> {
-    let servers: Arc<[Registered]> = fleet::register(broker, args.servers, quiet)?.into();
+pub(super) async fn run(
+    broker: &mut Broker,
+    servers: Vec<Registered>,
+    args: &BacklogArgs,
+    quiet: bool,
+) -> Result<Report, CliError> {
+    let servers: Arc<[Registered]> = servers.into();
     let shared = Arc::new(Shared {
         received: (0..args.commands).map(|_| AtomicU8::new(0)).collect(),
         accepted: AtomicU64::new(0),

@@ -48,17 +48,21 @@ impl Broker {
         Broker { url: url.trim_end_matches('/').to_owned(), key: key.to_owned(), own: None }
     }
 
-    /// Starts one from this same binary; its data directory is removed with it.
-    pub(super) fn start(data_in: Option<&Path>) -> Result<Broker, CliError> {
+    /// Starts one from this same binary, once `prepare` has filled its data directory; that is removed with it.
+    pub(super) fn start<T>(
+        data_in: Option<&Path>,
+        prepare: impl FnOnce(&Path) -> Result<T, CliError>,
+    ) -> Result<(Broker, T), CliError> {
         let made = match data_in {
             Some(folder) => tempfile::Builder::new().prefix("fluxrelay-bench-").tempdir_in(folder),
             None => tempfile::Builder::new().prefix("fluxrelay-bench-").tempdir(),
         };
         let data = made.map_err(|error| CliError::local("cannot make a data directory", error))?;
+        let prepared = prepare(data.path())?;
         let (process, url) = spawn(data.path(), "127.0.0.1:0")?;
         let own = Own { process, data };
         let key = read_secret(&own.data.path().join("admin.key"))?;
-        Ok(Broker { url, key, own: Some(own) })
+        Ok((Broker { url, key, own: Some(own) }, prepared))
     }
 
     /// `http://host:port`.

@@ -1,27 +1,37 @@
-//! The game servers of a bench: registered over REST, connected with the client library.
+//! The game servers of a bench: registered, and connected with the client library.
 //!
-//! Both cost the broker a password hash each, so both happen before anything is measured.
+//! Each token costs a password hash to make and one to log in with, so both happen before anything is measured; and in
+//! a data directory of the bench's own the hashes are cheap ones, because logins are not what it measures.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 use serde_json::json;
 
 use super::broker::Broker;
+use crate::broker::{DEFAULT_STORE, Registry, RegistryOptions, Server};
 use crate::cli::exit::{CliError, Exit};
-use crate::cli::output;
 use crate::cli::rest::Rest;
 use crate::cli::server::text;
+use crate::cli::{clock, output};
 use crate::client::{
     ClientError, PluginClient, PluginHandler, PluginOptions, PublisherClient, PublisherOptions,
 };
+use crate::credentials::{HashCost, Secret};
 use crate::ids::ServerId;
 use crate::limits::WINDOW_MAX;
+use crate::storage::StorageError;
 
 /// Registrations and logins under way at once: enough to keep the broker's password threads busy, few enough that
 /// none of them waits past the login deadline.
 pub(super) const AT_ONCE: usize = 8;
+
+/// Registrations in one transaction.
+const PREPARED_AT_ONCE: usize = 1000;
 
 /// A registered server.
 #[derive(Debug, Clone)]
@@ -32,7 +42,36 @@ pub(super) struct Registered {
     token: String,
 }
 
-/// Registers so many servers.
+/// Registers so many servers in a data directory in which no broker runs.
+pub(super) async fn prepare(data: &Path, count: u32, quiet: bool) -> Result<Vec<Registered>, CliError> {
+    let progress = output::progress(u64::from(count), "registering servers", quiet);
+    let options = RegistryOptions {
+        login_threads: 2,
+        login_timeout: Duration::from_secs(60),
+        hash_cost: HashCost::TINY,
+        clock: Arc::new(clock::unix_now),
+    };
+    let failed = |error: StorageError| CliError::new(Exit::Storage, error.to_string());
+    // A failure comes back from the call that met it.
+    let (registry, _) = Registry::open(data, options, drop).map_err(failed)?;
+    let mut made = Vec::with_capacity(count as usize);
+    for first in (0..count).step_by(PREPARED_AT_ONCE) {
+        let last = count.min(first + PREPARED_AT_ONCE as u32);
+        let names = (first..last).map(|number| (format!("bench-{number}"), String::new())).collect();
+        let servers = registry.create_servers(DEFAULT_STORE, names).await;
+        let servers = servers.map_err(|error| CliError::local("cannot register servers", error))?;
+        progress.inc(servers.len() as u64);
+        let registered = |(server, token): (Arc<Server>, Secret)| Registered {
+            id: server.id,
+            token: token.reveal().to_owned(),
+        };
+        made.extend(servers.into_iter().map(registered));
+    }
+    progress.finish_and_clear();
+    Ok(made)
+}
+
+/// Registers so many servers with a broker that runs.
 pub(super) fn register(broker: &Broker, count: u32, quiet: bool) -> Result<Vec<Registered>, CliError> {
     let rest = broker.rest()?;
     let prefix = format!("bench-{:08x}", getrandom::u32().unwrap_or_default());

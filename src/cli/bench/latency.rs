@@ -70,8 +70,12 @@ impl PluginHandler for Runner {
 }
 
 /// Measures.
-pub(super) async fn run(broker: &Broker, args: &LatencyArgs, quiet: bool) -> Result<Report, CliError> {
-    let servers = fleet::register(broker, args.servers, quiet)?;
+pub(super) async fn run(
+    broker: &Broker,
+    servers: Vec<Registered>,
+    args: &LatencyArgs,
+    quiet: bool,
+) -> Result<Report, CliError> {
     let shared = Arc::new(Shared {
         schedule: Mutex::new(None),
         receipts: Mutex::new(histogram()),

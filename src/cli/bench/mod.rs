@@ -11,7 +11,7 @@ mod report;
 mod text;
 mod throughput;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -21,6 +21,7 @@ use super::output;
 pub(super) use args::BenchArgs;
 use args::{BacklogArgs, BenchMode, BenchTarget, LatencyArgs, ThroughputArgs};
 use broker::Broker;
+use fleet::Registered;
 use report::Report;
 
 /// Measures what was asked for and prints it.
@@ -52,28 +53,39 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
 }
 
 async fn measure(mode: &BenchMode, quiet: bool) -> Result<Report, CliError> {
-    // The broker is started and asked by blocking calls, which is of no concern before and after the measurement.
     match mode {
         BenchMode::Throughput(args) => {
-            let broker = tokio::task::block_in_place(|| target(&args.target))?;
-            throughput::run(&broker, args, quiet).await
+            let (broker, servers) = target(&args.target, args.servers, quiet)?;
+            throughput::run(&broker, servers, args, quiet).await
         }
         BenchMode::Latency(args) => {
-            let broker = tokio::task::block_in_place(|| target(&args.target))?;
-            latency::run(&broker, args, quiet).await
+            let (broker, servers) = target(&args.target, args.servers, quiet)?;
+            latency::run(&broker, servers, args, quiet).await
         }
         BenchMode::Backlog(args) => {
-            let mut broker = tokio::task::block_in_place(|| Broker::start(args.data_in.as_deref()))?;
-            backlog::run(&mut broker, args, quiet).await
+            let (mut broker, servers) = own(args.data_in.as_deref(), args.servers, quiet)?;
+            backlog::run(&mut broker, servers, args, quiet).await
         }
     }
 }
 
-fn target(target: &BenchTarget) -> Result<Broker, CliError> {
+/// The broker to measure, with its servers registered.
+fn target(target: &BenchTarget, servers: u32, quiet: bool) -> Result<(Broker, Vec<Registered>), CliError> {
     match (&target.url, &target.key) {
-        (Some(url), Some(key)) => Ok(Broker::running(url, key)),
-        _ => Broker::start(target.data_in.as_deref()),
+        (Some(url), Some(key)) => {
+            let broker = Broker::running(url, key);
+            let servers = tokio::task::block_in_place(|| fleet::register(&broker, servers, quiet))?;
+            Ok((broker, servers))
+        }
+        _ => own(target.data_in.as_deref(), servers, quiet),
     }
+}
+
+/// A broker of the bench's own. Blocking calls are of no concern before the measurement.
+fn own(data_in: Option<&Path>, servers: u32, quiet: bool) -> Result<(Broker, Vec<Registered>), CliError> {
+    let runtime = tokio::runtime::Handle::current();
+    let prepare = |data: &Path| runtime.block_on(fleet::prepare(data, servers, quiet));
+    tokio::task::block_in_place(|| Broker::start(data_in, prepare))
 }
 
 /// All modes, small enough for a run in seconds.

@@ -28,6 +28,8 @@ struct Shared {
     /// One for each order in flight: told when its command is completed.
     slots: Vec<Notify>,
     completed: AtomicU64,
+    acknowledged: AtomicU64,
+    ran: AtomicU64,
     stop: AtomicBool,
 }
 
@@ -40,6 +42,7 @@ struct Runner {
 
 impl PluginHandler for Runner {
     fn run(&mut self, commands: Vec<DeliveredCommand>, reports: &mut Vec<Outcome>) {
+        self.shared.ran.fetch_add(commands.len() as u64, Ordering::Relaxed);
         for command in commands {
             if let Some(slot) = text::number(&command.text) {
                 self.unconfirmed.insert(command.id.seq, slot as usize);
@@ -58,11 +61,22 @@ impl PluginHandler for Runner {
 }
 
 /// Measures; all figures are of the span after the warm-up.
-pub(super) async fn run(broker: &Broker, args: &ThroughputArgs, quiet: bool) -> Result<Report, CliError> {
-    let servers: Arc<[Registered]> = fleet::register(broker, args.servers, quiet)?.into();
+pub(super) async fn run(
+    broker: &Broker,
+    servers: Vec<Registered>,
+    args: &ThroughputArgs,
+    quiet: bool,
+) -> Result<Report, CliError> {
+    let servers: Arc<[Registered]> = servers.into();
     let in_flight = (args.connections * args.in_flight) as usize;
     let slots = (0..in_flight).map(|_| Notify::new()).collect();
-    let shared = Arc::new(Shared { slots, completed: AtomicU64::new(0), stop: AtomicBool::new(false) });
+    let shared = Arc::new(Shared {
+        slots,
+        completed: AtomicU64::new(0),
+        acknowledged: AtomicU64::new(0),
+        ran: AtomicU64::new(0),
+        stop: AtomicBool::new(false),
+    });
     let runner = || Runner { shared: Arc::clone(&shared), unconfirmed: HashMap::new() };
     let plugins = fleet::connect(broker, &servers, quiet, runner).await?;
     let publishers = fleet::publishers(broker, args.connections, args.in_flight).await?;
@@ -84,8 +98,12 @@ pub(super) async fn run(broker: &Broker, args: &ThroughputArgs, quiet: bool) -> 
         tokio::time::timeout(DRAIN_TIMEOUT, async { while loops.join_next().await.is_some() {} }).await;
     progress.finish_and_clear();
     if drained.is_err() {
-        let left = loops.len();
-        return Err(CliError::unexpected(format!("{left} orders were accepted and did not complete")));
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (acknowledged, ran) = (count(&shared.acknowledged), count(&shared.ran));
+        let (left, completed) = (loops.len(), count(&shared.completed));
+        return Err(CliError::unexpected(format!(
+            "{left} orders did not end: {acknowledged} acknowledged, {ran} run, {completed} completed"
+        )));
     }
     drop(plugins);
     if broker.usage().is_none() {
@@ -119,7 +137,7 @@ async fn closed_loop(
         round = round.wrapping_add(shared.slots.len() as u64);
         let server = &servers[text::spread(round, servers.len())];
         match publisher.publish(Order::one(Servers::One(server.id), text.as_str())).await {
-            Ok(_) => {}
+            Ok(_) => drop(shared.acknowledged.fetch_add(1, Ordering::Relaxed)),
             // Overload is answered with a refusal, so the loop goes on; it is not counted.
             Err(_) => {
                 tokio::time::sleep(Duration::from_millis(10)).await;
