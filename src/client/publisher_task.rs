@@ -1,9 +1,9 @@
 //! The task behind a publisher client: keeps one connection up and every publish until it is answered.
 //!
-//! What must stay true: requests are sent in the order of their numbers, and again, all that are unanswered, first
+//! What must stay true: requests are sent in the order in which they came, and again, all that are unanswered, first
 //! thing on a new connection; each is answered to its caller exactly once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,8 +44,9 @@ pub(super) struct PublisherTask {
 struct Session {
     /// Logged in, to this store.
     store: Option<StoreId>,
-    /// The first publish that is not on this connection yet.
-    unsent: u64,
+    /// Publishes that are not on this connection yet. Numbers are drawn before they are queued, so they may come out
+    /// of order.
+    unsent: VecDeque<u64>,
     /// Sent on this connection and unanswered.
     sent: usize,
     /// The broker's bound on `sent`.
@@ -119,7 +120,7 @@ impl PublisherTask {
             Ok(Err(error)) => return error.into(),
             Err(_) => return End::lost("connecting took too long"),
         };
-        self.session = Session::default();
+        self.session = Session { unsent: self.waiting.keys().copied().collect(), ..Session::default() };
         if let Some(events) = &mut self.events {
             events.asked = false;
         }
@@ -173,6 +174,7 @@ impl PublisherTask {
     /// Takes what the handles were told since.
     fn take_queue(&mut self) {
         let mut queue = self.shared.queue.lock();
+        self.session.unsent.extend(queue.publishes.iter().map(|(request, _)| *request));
         self.waiting.extend(queue.publishes.drain(..));
         self.stopping |= queue.stopping;
         if let Some(subscription) = queue.subscription.take() {
@@ -187,13 +189,12 @@ impl PublisherTask {
         }
         self.subscribe();
         let session = &mut self.session;
-        for (request, pending) in self.waiting.range(session.unsent..) {
-            if session.sent >= session.sent_max || session.out.len() >= GATHER_BYTES {
-                break;
+        while session.sent < session.sent_max && session.out.len() < GATHER_BYTES {
+            let Some(request) = session.unsent.pop_front() else { break };
+            if let Some(pending) = self.waiting.get(&request) {
+                session.out.extend_from_slice(&pending.frame);
+                session.sent += 1;
             }
-            session.out.extend_from_slice(&pending.frame);
-            session.sent += 1;
-            session.unsent = request + 1;
         }
     }
 

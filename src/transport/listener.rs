@@ -105,10 +105,11 @@ async fn serve_http(
     let _ = stream.set_nodelay(true);
     let settings = shared.settings.clone();
     let first = AtomicBool::new(true);
+    let stopping = shutdown.clone();
     let service = service_fn(move |request| {
         // The first request's deadline began with the socket, a later one's begins with itself.
         let since = if first.swap(false, Ordering::Relaxed) { accepted } else { Instant::now() };
-        respond(shared.clone(), request, peer, permit.clone(), since)
+        respond(shared.clone(), request, peer, permit.clone(), (since, stopping.clone()))
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -134,7 +135,7 @@ async fn respond(
     mut request: Request<Incoming>,
     peer: SocketAddr,
     permit: Arc<OwnedSemaphorePermit>,
-    since: Instant,
+    (since, shutdown): (Instant, watch::Receiver<bool>),
 ) -> Result<Response<Body>, Infallible> {
     let Some(role) = upgrade::role(request.uri().path()) else {
         request.extensions_mut().insert(ConnectInfo(peer));
@@ -147,6 +148,7 @@ async fn respond(
             bearer: upgrade::bearer(request.headers()),
             deadline: since + shared.settings.login_timeout,
             peer,
+            shutdown,
         };
         let upgrading = hyper::upgrade::on(&mut request);
         tokio::spawn(upgraded(shared, upgrading, login, permit));

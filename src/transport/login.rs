@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::ending::Ending;
@@ -23,6 +24,8 @@ pub(super) struct Login {
     pub(super) deadline: Instant,
     /// The other end of the socket.
     pub(super) peer: SocketAddr,
+    /// True when the broker stops.
+    pub(super) shutdown: watch::Receiver<bool>,
 }
 
 /// A peer that has proved who it is.
@@ -42,9 +45,14 @@ pub(super) struct LoggedIn {
 
 /// Reads the hello and checks who it is.
 pub(super) async fn login<W: Wire>(wire: &mut W, login: &Login, handle: &Handle) -> Result<LoggedIn, Ending> {
-    match timeout_at(login.deadline, login_unbounded(wire, login, handle)).await {
-        Ok(result) => result,
-        Err(_) => Err(Ending::code(Code::LoginTimeout)),
+    let mut shutdown = login.shutdown.clone();
+    tokio::select! {
+        biased;
+        result = timeout_at(login.deadline, login_unbounded(wire, login, handle)) => match result {
+            Ok(result) => result,
+            Err(_) => Err(Ending::code(Code::LoginTimeout)),
+        },
+        _ = shutdown.wait_for(|stop| *stop) => Err(Ending::code(Code::ShuttingDown)),
     }
 }
 

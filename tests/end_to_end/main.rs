@@ -2,9 +2,11 @@
 //! do to us.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 mod hostile;
 mod ledger;
 mod raw;
 mod relay;
+mod scripted;
 mod sessions;
 mod story;

@@ -14,12 +14,10 @@ use fluxrelay::transport::TransportSettings;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::raw::{Raw, plugin_hello};
 use crate::relay::{Relay, soon};
+use crate::scripted::upgraded;
 
 fn idle(_: Vec<DeliveredCommand>, _: &mut Vec<Report>) {}
 
@@ -231,23 +229,6 @@ async fn a_broker_that_is_gone_without_a_word_is_noticed() {
         soon("the end of the session", state.wait_for(|state| matches!(state, ClientState::Waiting { .. })))
             .await;
     assert!(format!("{:?}", *waiting.unwrap()).contains("nothing was heard"));
-}
-
-/// The server's side of an upgrade, by hand.
-async fn upgraded(mut stream: TcpStream) -> WebSocketStream<TcpStream> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(soon("the head", stream.read_u8()).await.unwrap());
-    }
-    let head = String::from_utf8(head).unwrap();
-    let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).unwrap();
-    let answer = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Protocol: fluxrelay.v1\r\nSec-WebSocket-Accept: {}\r\n\r\n",
-        derive_accept_key(key.as_bytes())
-    );
-    stream.write_all(answer.as_bytes()).await.unwrap();
-    WebSocketStream::from_raw_socket(stream, Role::Server, None).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
