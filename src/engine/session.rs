@@ -52,15 +52,16 @@ impl Shard {
         let session = Session { conn, window, outstanding: kept.len() as u32, welcomed: false };
         self.servers[place].session = Some(session);
         self.on_new_session_players(place, hello.players);
-        self.welcome(place, conn, epoch, forget);
+        self.welcome(place, conn, epoch, forget, !hello.in_doubt.is_empty());
         if !was_online {
             self.say(place, EventKind::Online);
         }
     }
 
-    /// What a plugin is told to forget must have ended durably: its `Welcome` may have to wait, and all after it.
-    fn welcome(&mut self, place: u32, conn: ConnId, epoch: SessionEpoch, forget: Vec<Seq>) {
-        let waits = !forget.is_empty() && self.outbox.is_ahead();
+    /// What a plugin is told to forget must have ended durably, and what it cannot vouch for leaves its ledger with
+    /// the `Welcome`: that may have to wait, and all after it.
+    fn welcome(&mut self, place: u32, conn: ConnId, epoch: SessionEpoch, forget: Vec<Seq>, settles: bool) {
+        let waits = (settles || !forget.is_empty()) && self.outbox.is_ahead();
         let output = Output::Plugin { conn, message: PluginOut::Welcome { epoch, forget } };
         if waits {
             self.outbox.hold(Held::Welcome(place, conn, Box::new(output)));

@@ -190,6 +190,19 @@ fn forgetting_waits_until_the_end_is_durable() {
 }
 
 #[test]
+fn a_doubt_is_durable_before_the_plugin_drops_it() {
+    let mut rig = Rig::new();
+    rig.connect(1, hello(1));
+    let id = rig.publish_one(command("a"));
+    rig.auto = false;
+    let out = rig.connect(2, Hello { in_doubt: vec![id.seq], ..hello(1) });
+    assert!(said(&out, 2).is_empty(), "{out:?}");
+    let frame = rig.seal().unwrap();
+    let out = rig.step(Input::Durable(frame));
+    assert_eq!(said(&out, 2), ["welcome 0"]);
+}
+
+#[test]
 fn the_ack_deadline_offers_again_and_parks_in_the_end() {
     let mut rig = Rig::with(Settings { unanswered_max: 2, ..Settings::default() });
     rig.connect(1, hello(10));

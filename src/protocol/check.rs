@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::error::Code;
 use super::fields::PlayerRef;
+use super::json::is_object;
 use super::publish::{OrderHead, Publish, PublishCommand};
 use crate::limits::{
     AHEAD_MS_MAX, COMMAND_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, METADATA_BYTES_MAX, ORDER_COMMANDS_MAX,
@@ -166,12 +167,16 @@ pub fn stage(text: &str) -> Result<(), Invalid> {
     label("stage", text, 1, STAGE_BYTES_MAX)
 }
 
-/// A command's metadata: 1 to `METADATA_BYTES_MAX` bytes. That it is a JSON object is not looked at here.
+/// A command's metadata: a JSON object as text, 1 to `METADATA_BYTES_MAX` bytes, at most 32 levels deep.
 ///
 /// # Errors
 /// `invalid_field` for `metadata`.
 pub fn metadata(json: &str) -> Result<(), Invalid> {
-    length("metadata", json, 1, METADATA_BYTES_MAX)
+    length("metadata", json, 1, METADATA_BYTES_MAX)?;
+    if !is_object(json) {
+        return Err(invalid("metadata", Why::Because("is not a JSON object of at most 32 levels")));
+    }
+    Ok(())
 }
 
 /// When a command may run, as spans and instants in milliseconds. A time that has passed is fine (a late `not_before`

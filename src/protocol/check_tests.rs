@@ -35,7 +35,9 @@ fn labels() {
         said(stage("a\tb")),
         "invalid_field: stage: holds a control character at byte 1, which is not allowed"
     );
-    assert!(metadata(&"m".repeat(2049)).is_err());
+    assert_eq!(metadata("{\"payment\":9}"), Ok(()));
+    assert!(metadata(&format!("{{\"m\":\"{}\"}}", "m".repeat(2041))).is_err());
+    assert_eq!(said(metadata("[1]")), "invalid_field: metadata: is not a JSON object of at most 32 levels");
 }
 
 #[test]

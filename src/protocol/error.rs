@@ -82,7 +82,7 @@ codes! {
     ProtocolViolation = 4, "protocol_violation", true, Never, "The message is not allowed here: wrong role, wrong moment, or not binary.";
     InvalidFrameField = 5, "invalid_frame_field", true, Never, "A field of a frame is out of its range.";
     SlowReader = 6, "slow_reader", true, Reconnect, "The peer did not read what was sent to it in time.";
-    HeartbeatTimeout = 7, "heartbeat_timeout", true, Reconnect, "Nothing was heard from the peer for two and a half heartbeats.";
+    HeartbeatTimeout = 7, "heartbeat_timeout", true, Reconnect, "Nothing was heard from the peer for two heartbeats.";
     Internal = 8, "internal", true, Reconnect, "The broker met a fault of its own.";
 
     LoginRequired = 10, "login_required", true, Never, "The request needs a token or a key, and none was given.";

@@ -26,6 +26,7 @@ mod event;
 mod fields;
 mod frame;
 mod hello;
+mod json;
 mod list;
 mod publish;
 mod request;
