@@ -115,7 +115,7 @@ async fn a_repeated_order_is_the_same_order_also_after_a_restart() {
     relay.server("registered later").await;
     for _ in 0..2 {
         assert_eq!(relay.admin().publish("invoice-1", &order).await.expect(200), first);
-        relay = relay.restart();
+        relay = relay.restart().await;
     }
     let mut other = order.clone();
     other["commands"][0]["command"] = json!("say c");

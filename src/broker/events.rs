@@ -78,6 +78,7 @@ pub(crate) struct EventHub {
     batches: Sender<Vec<Event>>,
     waiting: Receiver<Vec<Event>>,
     announced: AtomicBool,
+    closed: AtomicBool,
     wake: Notify,
     ring: Mutex<Ring>,
     newest: watch::Sender<u64>,
@@ -100,6 +101,7 @@ impl EventHub {
             batches,
             waiting,
             announced: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             wake: Notify::new(),
             ring: Mutex::default(),
             newest: watch::Sender::new(0),
@@ -131,6 +133,12 @@ impl EventHub {
             };
             self.newest.send_replace(newest);
         }
+    }
+
+    /// The broker stops: followers get what is there, then the end.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.newest.send_modify(|_| ());
     }
 
     /// A follower of one store's events (`None` = all) after `since`, or from now on.
@@ -194,8 +202,12 @@ impl EventStream {
                 return Some(Followed::Lost(EventId { boot: self.hub.boot, ordinal: self.after }));
             }
             self.newest.borrow_and_update();
+            let closed = self.hub.closed.load(Ordering::Acquire);
             self.fill();
             if self.ready.is_empty() && !self.lost {
+                if closed {
+                    return None;
+                }
                 self.newest.changed().await.ok()?;
             }
         }
@@ -251,6 +263,19 @@ mod tests {
         assert_eq!([server(&mut second).await, server(&mut second).await], [2, 4]);
         let mut resumed = hub.follow(None, Some(EventId { boot: 7, ordinal: 3 }));
         assert_eq!(server(&mut resumed).await, 4);
+    }
+
+    #[tokio::test]
+    async fn a_stopping_broker_ends_the_streams_after_what_is_there() {
+        let hub = EventHub::new(7);
+        tokio::spawn(Arc::clone(&hub).run());
+        let mut stream = hub.follow(None, None);
+        hub.publish(vec![event(1, 1)]);
+        assert_eq!(server(&mut stream).await, 1);
+        let waiting = tokio::spawn(async move { stream.next().await.is_none() });
+        tokio::task::yield_now().await;
+        hub.close();
+        assert!(waiting.await.unwrap());
     }
 
     #[tokio::test]

@@ -237,6 +237,7 @@ impl Running {
         for shard in &self.handle.inner.shards {
             shard.send_now(Envelope::GoAway { spread_ms });
         }
+        self.handle.inner.hub.close();
     }
 
     /// Stores what is open, makes a last checkpoint, ends all threads.

@@ -113,8 +113,11 @@ mod tests {
             verified.remember(*digest, 1, true);
             assert_eq!(verified.recall(used, 1), Some(true));
         }
-        let kept: usize =
-            verified.parts.iter().map(|part| part.lock().newer.len() + part.lock().older.len()).sum();
+        let held = |part: &Mutex<Part>| {
+            let part = part.lock();
+            part.newer.len() + part.older.len()
+        };
+        let kept: usize = verified.parts.iter().map(held).sum();
         assert!(kept <= CREDENTIALS_REMEMBERED_MAX, "{kept}");
     }
 }

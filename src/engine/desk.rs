@@ -142,14 +142,15 @@ impl Shard {
         }
         self.outbox.change(Change::Order(Box::new(OrderAccepted { row, commands: rows })));
 
-        let reply = Reply::Published { order: id, replayed: false, commands: ids };
-        self.outbox.hold(Held::Output(Output::Reply { to: from, reply }));
         own.drain(..).for_each(|slot| self.outbox.hold(Held::Accept(slot)));
         self.scratch = own;
         for (shard, commands) in foreign {
             let handover = Handover::Accepted { order: id, at: self.now, commands };
             self.forward_durable(shard, handover);
         }
+        // Last, so that whoever has the answer finds every command where it asks for it.
+        let reply = Reply::Published { order: id, replayed: false, commands: ids };
+        self.outbox.hold(Held::Output(Output::Reply { to: from, reply }));
     }
 
     /// Gives each command its seq and, in an ordered order, its predecessor on the same server.
@@ -193,7 +194,6 @@ impl Shard {
         for command in &commands {
             by_shard.entry(command.0.server.shard(self.shards)).or_default().push(*command);
         }
-        self.outbox.hold(Held::Output(Output::Reply { to: from, reply: Reply::Resent { commands } }));
         for (shard, commands) in by_shard {
             if shard == self.no {
                 self.outbox.hold(Held::Resent(commands));
@@ -201,6 +201,7 @@ impl Shard {
                 self.forward_durable(shard, Handover::Resent { at: self.now, commands });
             }
         }
+        self.outbox.hold(Held::Output(Output::Reply { to: from, reply: Reply::Resent { commands } }));
     }
 }
 

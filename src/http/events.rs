@@ -102,9 +102,9 @@ fn frame(followed: &Followed) -> Frame {
         Followed::Event(id, event) => {
             let (name, data) = describe(event);
             let json = serde_json::to_string(&data).expect("an event is plain strings and numbers");
-            Frame::default().id(id_text(*id)).event(name).data(json)
+            Frame::default().id(id.to_string()).event(name).data(json)
         }
-        Followed::Lost(id) => Frame::default().id(id_text(*id)).event("events.lost").data("{}"),
+        Followed::Lost(id) => Frame::default().id(id.to_string()).event("events.lost").data("{}"),
     }
 }
 
@@ -143,15 +143,6 @@ pub(super) async fn follow(
     Ok(Sse::new(frames).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
 }
 
-fn id_text(id: EventId) -> String {
-    format!("{}-{}", id.boot, id.ordinal)
-}
-
-fn read_id(text: &str) -> Option<EventId> {
-    let (boot, ordinal) = text.split_once('-')?;
-    Some(EventId { boot: boot.parse().ok()?, ordinal: ordinal.parse().ok()? })
-}
-
 fn since(headers: &HeaderMap, parameter: Option<&str>) -> Result<Option<EventId>, Problem> {
     let (field, text) = match headers.get("Last-Event-ID") {
         Some(value) => ("Last-Event-ID", value.to_str().unwrap_or_default()),
@@ -160,7 +151,7 @@ fn since(headers: &HeaderMap, parameter: Option<&str>) -> Result<Option<EventId>
     if text.is_empty() {
         return Ok(None);
     }
-    let id = read_id(text).ok_or_else(|| {
+    let id = text.parse().map_err(|_| {
         Problem::field(field, "it is not the id of an event").range("<boot>-<ordinal>, for example 3-640")
     })?;
     Ok(Some(id))

@@ -77,7 +77,6 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 fn add_refusals(operation: &mut Operation, has_parameter: bool) {
     let secured = operation.security.is_some();
     let has_body = operation.request_body.is_some();
-    let has_parameters = operation.parameters.as_ref().is_some_and(|parameters| !parameters.is_empty());
     let common = [
         (has_body, "400", "`invalid_body`: the body is not JSON."),
         (secured, "401", "`invalid_credentials`: the same for a missing, unknown and wrong one."),
@@ -86,7 +85,7 @@ fn add_refusals(operation: &mut Operation, has_parameter: bool) {
         (has_body, "408", "`invalid_body`: it did not arrive in time."),
         (has_body, "413", "`body_too_large`"),
         (has_body, "415", "`invalid_body`: its type is not `application/json`."),
-        (has_body || has_parameters, "422", "A field or parameter is not valid; `field` says which."),
+        (secured, "422", "A field or parameter is not valid; `field` says which."),
         (secured, "429", "A limit is reached; `Retry-After` says when to come back."),
         (secured, "503", "Busy, stopping, or the storage failed; `Retry-After` says when to come back."),
     ];

@@ -94,6 +94,15 @@ async fn events_are_followed_and_resumed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_when_the_broker_stops() {
+    let relay = Relay::start();
+    let mut follower = Follower::open(&relay, &relay.admin(), "", None).await;
+    relay.go_away();
+    let end = tokio::time::timeout(Duration::from_secs(20), follower.stream.next()).await;
+    assert!(end.expect("the end comes").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_follower_sees_its_own_store_alone() {
     let relay = Relay::start();
     let (_, of_first, first_key, first_eyes) = crate::store(&relay, "first").await;

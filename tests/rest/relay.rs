@@ -7,6 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request};
 use fluxrelay::broker::{self, Running, Settings};
+use fluxrelay::credentials::HashCost;
 use fluxrelay::engine;
 use fluxrelay::http::{HttpState, router};
 use fluxrelay::time::Millis;
@@ -61,14 +62,14 @@ impl Answer {
 /// Retries come within milliseconds, so that a test can see the last of them.
 fn settings(dir: &TempDir) -> Settings {
     Settings {
-        data_dir: dir.path().to_owned(),
         shards: 2,
         engine: engine::Settings {
             retry_delays: vec![Millis(20), Millis(40), Millis(80)],
             ..engine::Settings::default()
         },
         checkpoint_every: Millis(50),
-        ended_kept: Millis::seconds(3600),
+        hash_cost: HashCost::TINY,
+        ..Settings::new(dir.path().to_owned())
     }
 }
 
@@ -88,9 +89,9 @@ impl Relay {
     }
 
     /// Stops the broker and starts another one on the same data directory.
-    pub fn restart(mut self) -> Relay {
+    pub async fn restart(mut self) -> Relay {
         let running = self.running.take().expect("it runs until here");
-        running.stop().expect("it stops cleanly");
+        running.stop().await.expect("it stops cleanly");
         let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().expect("a temporary directory"));
         let admin_key = std::mem::take(&mut self.admin_key);
         drop(self);
@@ -133,7 +134,8 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            running.stop().expect("it stops cleanly");
+            let stopping = async { running.stop().await.expect("it stops cleanly") };
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(stopping));
         }
     }
 }
