@@ -11,9 +11,9 @@ check:
     cargo bench -- --test
     cargo run --release -- bench --tiny
 
-# Replay one seed of the simulation
+# Replay one seed of the engine against the naive queue, with its steps
 sim SEED:
-    FLUXRELAY_SEED={{SEED}} cargo test --test simulation -- --nocapture
+    FLUXRELAY_MODEL_SEED={{SEED}} cargo test --test model -- --nocapture
 
 # Kill the broker CYCLES times under load
 kill9 CYCLES="200":

@@ -12,18 +12,27 @@ struct Source {
     /// Path from the root of the project.
     path: String,
     text: String,
+    /// Only tests run it.
+    is_test: bool,
 }
 
 impl Source {
-    /// True for code that only tests run.
-    fn is_test(&self) -> bool {
-        !self.path.starts_with("src/") || self.path.ends_with("_tests.rs")
+    /// The paths of the files that this one declares for tests alone: `#[cfg(test)]`, then `mod name;`.
+    fn test_files(&self) -> Vec<String> {
+        let mut folder = self.path.trim_end_matches(".rs").trim_end_matches("/mod").to_owned();
+        if matches!(self.path.as_str(), "src/lib.rs" | "src/main.rs") {
+            folder = "src".to_owned();
+        }
+        let lines: Vec<&str> = self.text.lines().collect();
+        let marked = lines.windows(2).filter(|pair| pair[0] == "#[cfg(test)]");
+        let name = |pair: &[&str]| pair[1].strip_prefix("mod ")?.strip_suffix(';').map(str::to_owned);
+        marked.filter_map(name).map(|name| format!("{folder}/{name}.rs")).collect()
     }
 
     /// The text before its test module.
     fn code(&self) -> &str {
         match self.text.find("#[cfg(test)]\nmod tests {") {
-            _ if self.is_test() => "",
+            _ if self.is_test => "",
             Some(end) => &self.text[..end],
             None => &self.text,
         }
@@ -63,13 +72,16 @@ fn files_under(folder: &str, extension: &str) -> Vec<PathBuf> {
 fn read(path: &Path) -> Source {
     let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let path = path.strip_prefix(root()).expect("below the root").to_string_lossy().into_owned();
-    Source { path, text }
+    let is_test = !path.starts_with("src/") || path.ends_with("_tests.rs");
+    Source { path, text, is_test }
 }
 
 fn sources() -> Vec<Source> {
     let folders = ["src", "tests", "benches", "fuzz"];
-    let all: Vec<Source> =
+    let mut all: Vec<Source> =
         folders.iter().flat_map(|folder| files_under(folder, "rs")).map(|path| read(&path)).collect();
+    let for_tests: Vec<String> = all.iter().flat_map(Source::test_files).collect();
+    all.iter_mut().filter(|source| for_tests.contains(&source.path)).for_each(|source| source.is_test = true);
     assert!(all.len() > 20, "the sources were not found");
     all
 }

@@ -74,14 +74,16 @@ pub(super) async fn run(
         refused: AtomicU64::new(0),
     });
     let mut report = Report::new("backlog", settings(args));
+    let empty = broker.usage();
     fill(broker, args, &servers, &shared, quiet, &mut report).await?;
 
     let progress = output::spinner("killing the broker and starting it again", quiet);
     let killed = tokio::task::block_in_place(|| broker.kill_and_restart())?;
     progress.finish_and_clear();
     report.figure("ready after kill -9", killed.as_secs_f64(), "s");
-    if let Some(used) = broker.usage() {
-        report.figure("memory after restart", used.rss as f64 / args.commands as f64, "bytes/command");
+    if let (Some(empty), Some(used)) = (empty, broker.usage()) {
+        let grown = used.rss.saturating_sub(empty.rss) as f64;
+        report.figure("memory after restart", grown / args.commands as f64, "bytes/command");
     }
 
     let started = clock::now();
