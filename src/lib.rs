@@ -5,7 +5,7 @@
 //! ```text
 //! ids, time, limits  <-  protocol  <-  engine  <-  storage  <-  broker  <-  {transport, http}  <-  cli, main
 //!                        client stands on protocol alone (and ids, time, limits); cli drives it
-//! config, credentials: leaves for the I/O layers
+//! config, credentials, telemetry: leaves for the I/O layers
 //! ```
 //!
 //! | folder | kind | owns |
@@ -48,5 +48,6 @@ pub mod ids;
 pub mod limits;
 pub mod protocol;
 pub mod storage;
+pub mod telemetry;
 pub mod time;
 pub mod transport;

@@ -1,6 +1,6 @@
 //! Every fixed bound, with its unit and its reason, and the relations between them.
 //!
-//! What an operator may change is a setting (`config.rs`); what stands here is part of the contract.
+//! What an operator may change is a setting (`config/mod.rs`); what stands here is part of the contract.
 
 /// Shards in one process; also the stride of [`crate::ids::Seq`], so it is part of the disk format.
 pub const SHARDS_MAX: u16 = 64;

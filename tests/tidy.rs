@@ -165,6 +165,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("engine", &["ids", "time", "limits", "protocol"]),
     ("credentials", &["ids", "time", "limits"]),
     ("config", &["ids", "time", "limits", "credentials", "engine"]),
+    ("telemetry", &["config"]),
     ("storage", &["ids", "time", "limits", "protocol", "engine", "credentials", "config"]),
     ("broker", &["ids", "time", "limits", "protocol", "engine", "storage", "credentials", "config"]),
     (
