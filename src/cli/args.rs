@@ -36,14 +36,14 @@ pub(super) enum Action {
     /// Run a broker
     #[command(after_help = "Examples:
   fluxrelay serve
-  fluxrelay serve --data-dir /var/lib/fluxrelay --listen 0.0.0.0:7440
+  fluxrelay serve --data-dir /var/lib/fluxrelay --listen 0.0.0.0:7440 --insecure-plaintext
   fluxrelay serve --config fluxrelay.toml
   FLUXRELAY_LISTEN=127.0.0.1:7500 fluxrelay serve
 
 The first start prints the admin key once and keeps it in DATA_DIR/admin.key.
 SIGTERM or Ctrl-C: plugins are told to reconnect, everything is committed, exit code 0.
 A storage that fails ends the process with exit code 1; the next start checks the files first.")]
-    Serve(super::serve::ServeArgs),
+    Serve(crate::config::ServeArgs),
 
     /// Show the whole thing once in one process, on a temporary data directory
     #[command(after_help = "Examples:

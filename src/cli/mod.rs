@@ -16,6 +16,7 @@ mod publish;
 mod rest;
 mod serve;
 mod server;
+mod settings;
 mod sse;
 mod values;
 

@@ -7,34 +7,30 @@ use super::clock;
 use super::exit::CliError;
 use super::node::{Node, storage_failed};
 use super::output::line;
-use crate::broker;
-use crate::transport::TransportSettings;
-
-/// Settings from flags and environment.
-#[derive(Debug, clap::Args)]
-pub(super) struct ServeArgs {
-    #[arg(long, default_value = "fluxrelay-data")]
-    data_dir: std::path::PathBuf,
-    #[arg(long, default_value = "127.0.0.1:7440")]
-    listen: std::net::SocketAddr,
-}
+use super::settings;
+use crate::config::{Config, ServeArgs};
+use crate::telemetry;
 
 /// Runs a broker until SIGTERM, Ctrl-C or a storage failure.
 pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
+    let config = args.load().map_err(|error| CliError::usage(error.to_string()))?;
+    telemetry::start(&config.log, config.log_format);
+    tracing::info!(settings = %config, "starting");
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.runtime_threads)
         .enable_all()
         .build()
         .map_err(|error| CliError::local("cannot start the runtime", error))?;
-    runtime.block_on(serve(args))
+    runtime.block_on(serve(config))
 }
 
-async fn serve(args: ServeArgs) -> Result<(), CliError> {
-    let listener = TcpListener::bind(args.listen)
+async fn serve(config: Config) -> Result<(), CliError> {
+    let listener = TcpListener::bind(config.listen)
         .await
-        .map_err(|error| CliError::local(format_args!("cannot listen on {}", args.listen), error))?;
+        .map_err(|error| CliError::local(format_args!("cannot listen on {}", config.listen), error))?;
     let begun = clock::now();
-    let settings = broker::Settings::new(args.data_dir);
-    let mut node = Node::start(settings, TransportSettings::default(), listener).await?;
+    let mut node =
+        Node::start(settings::of_broker(&config), settings::of_transport(&config), listener).await?;
     let recovery = node.running().recovery();
     tracing::info!(
         live = recovery.live,

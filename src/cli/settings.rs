@@ -1,0 +1,58 @@
+//! From the checked settings to what each layer needs to know. Decides nothing.
+
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::time::Millis;
+use crate::transport::TransportSettings;
+use crate::{broker, engine};
+
+const DAY_SECONDS: u64 = 24 * 3600;
+
+/// What the broker needs to know.
+pub(super) fn of_broker(config: &Config) -> broker::Settings {
+    let engine = engine::Settings {
+        retry_delays: config.retry_delays_seconds.iter().map(|delay| Millis::seconds(*delay)).collect(),
+        ack_deadline: Millis::seconds(config.ack_deadline_seconds),
+        unanswered_max: config.unanswered_max,
+        queue_max: config.queue_max,
+        live_max: config.live_max,
+        keys_kept: Millis::seconds(config.idempotency_days * DAY_SECONDS),
+        ..engine::Settings::default()
+    };
+    broker::Settings {
+        shards: config.shards,
+        engine,
+        checkpoint_every: Millis::seconds(config.checkpoint_seconds),
+        ended_kept: Millis::seconds(config.retention_days * DAY_SECONDS),
+        login_threads: config.login_threads,
+        login_timeout: Duration::from_secs(config.login_timeout_seconds),
+        ..broker::Settings::new(config.data_dir.clone())
+    }
+}
+
+/// What the listener and its connections need to know.
+pub(super) fn of_transport(config: &Config) -> TransportSettings {
+    TransportSettings {
+        connections_max: config.connections_max,
+        login_timeout: Duration::from_secs(config.login_timeout_seconds),
+        heartbeat: Duration::from_secs(config.heartbeat_seconds),
+        write_timeout: Duration::from_secs(config.write_timeout_seconds),
+        publish_window: config.publish_window,
+        ack_deadline: Duration::from_secs(config.ack_deadline_seconds),
+        shutdown_grace: Duration::from_secs(config.shutdown_grace_seconds),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_those_of_the_layers() {
+        let config = Config { shards: 1, login_threads: 1, ..Config::defaults() };
+        let layers = broker::Settings::new(config.data_dir.clone());
+        assert_eq!(format!("{:?}", of_broker(&config)), format!("{layers:?}"));
+        assert_eq!(of_transport(&config), TransportSettings::default());
+    }
+}
