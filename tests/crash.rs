@@ -18,7 +18,7 @@ fn setting(name: &str, default: u64) -> u64 {
 /// What a first start leaves: files are made under another name, so no crash is seen before this.
 fn made() -> Image {
     let disk = Disk::default();
-    drop(Run::open(&disk).unwrap());
+    drop(Run::open(&disk).expect("a sound disk"));
     disk.crash(disk.operations(), &mut Random::new(0))
 }
 

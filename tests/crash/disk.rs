@@ -1,8 +1,9 @@
 //! A disk that remembers every operation, so that what a crash at any of them would leave can be built.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use redb::StorageBackend;
 
 /// The unit that a disk writes whole.
@@ -68,7 +69,7 @@ impl Disk {
     /// A disk whose `n`-th operation from now on, and all after it, fail.
     pub fn failing(base: Image, n: usize) -> Disk {
         let disk = Disk::with(base);
-        disk.0.lock().unwrap().fail_at = Some(n);
+        disk.0.lock().fail_at = Some(n);
         disk
     }
 
@@ -78,18 +79,18 @@ impl Disk {
 
     /// How many operations there were.
     pub fn operations(&self) -> usize {
-        self.0.lock().unwrap().log.len()
+        self.0.lock().log.len()
     }
 
     /// Whether an operation has failed.
     pub fn failed(&self) -> bool {
-        self.0.lock().unwrap().failed
+        self.0.lock().failed
     }
 
     /// What may be left after a crash before the `n`-th operation: all that was synced; of the rest any sector or
     /// none, in any order.
     pub fn crash(&self, n: usize, random: &mut Random) -> Image {
-        let state = self.0.lock().unwrap();
+        let state = self.0.lock();
         let mut image = state.base.clone();
         let mut waiting: [Vec<&Operation>; 2] = [Vec::new(), Vec::new()];
         for operation in &state.log[..n] {
@@ -166,7 +167,7 @@ pub struct DiskFile {
 
 impl DiskFile {
     fn run(&self, operation: Operation) -> io::Result<()> {
-        let mut state = self.disk.0.lock().unwrap();
+        let mut state = self.disk.0.lock();
         if state.fail_at.is_some_and(|n| state.log.len() >= n) {
             state.failed = true;
             let full = state.log.len().is_multiple_of(2);
@@ -184,12 +185,12 @@ impl DiskFile {
 
 impl StorageBackend for DiskFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.disk.0.lock().unwrap().now[self.file].len() as u64)
+        Ok(self.disk.0.lock().now[self.file].len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let at = offset as usize;
-        let state = self.disk.0.lock().unwrap();
+        let state = self.disk.0.lock();
         let Some(found) = state.now[self.file].get(at..at + out.len()) else {
             return Err(io::ErrorKind::UnexpectedEof.into());
         };
