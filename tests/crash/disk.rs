@@ -10,20 +10,20 @@ use redb::StorageBackend;
 const SECTOR: usize = 512;
 
 /// Which of the two files.
-pub const JOURNAL: usize = 0;
+pub(crate) const JOURNAL: usize = 0;
 /// Which of the two files.
-pub const STORE: usize = 1;
+pub(crate) const STORE: usize = 1;
 
 /// A small random source: the same seed gives the same run.
 #[derive(Debug, Clone)]
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub fn new(seed: u64) -> Random {
+    pub(crate) fn new(seed: u64) -> Random {
         Random(seed.wrapping_add(0x9e37_79b9_7f4a_7c15))
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -31,7 +31,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }
 }
@@ -44,7 +44,7 @@ enum Operation {
 }
 
 /// The content of both files.
-pub type Image = [Vec<u8>; 2];
+pub(crate) type Image = [Vec<u8>; 2];
 
 #[derive(Debug, Default)]
 struct State {
@@ -57,39 +57,39 @@ struct State {
 
 /// Both files on one disk with one order of operations.
 #[derive(Debug, Clone, Default)]
-pub struct Disk(Arc<Mutex<State>>);
+pub(crate) struct Disk(Arc<Mutex<State>>);
 
 impl Disk {
     /// A disk with this content, all of it safe.
-    pub fn with(base: Image) -> Disk {
+    pub(crate) fn with(base: Image) -> Disk {
         let now = base.clone();
         Disk(Arc::new(Mutex::new(State { base, now, ..State::default() })))
     }
 
     /// A disk whose `n`-th operation from now on, and all after it, fail.
-    pub fn failing(base: Image, n: usize) -> Disk {
+    pub(crate) fn failing(base: Image, n: usize) -> Disk {
         let disk = Disk::with(base);
         disk.0.lock().fail_at = Some(n);
         disk
     }
 
-    pub fn file(&self, file: usize) -> DiskFile {
+    pub(crate) fn file(&self, file: usize) -> DiskFile {
         DiskFile { disk: self.clone(), file }
     }
 
     /// How many operations there were.
-    pub fn operations(&self) -> usize {
+    pub(crate) fn operations(&self) -> usize {
         self.0.lock().log.len()
     }
 
     /// Whether an operation has failed.
-    pub fn failed(&self) -> bool {
+    pub(crate) fn failed(&self) -> bool {
         self.0.lock().failed
     }
 
     /// What may be left after a crash before the `n`-th operation: all that was synced; of the rest any sector or
     /// none, in any order.
-    pub fn crash(&self, n: usize, random: &mut Random) -> Image {
+    pub(crate) fn crash(&self, n: usize, random: &mut Random) -> Image {
         let state = self.0.lock();
         let mut image = state.base.clone();
         let mut waiting: [Vec<&Operation>; 2] = [Vec::new(), Vec::new()];
@@ -160,7 +160,7 @@ fn write(image: &mut Vec<u8>, offset: usize, data: &[u8]) {
 
 /// One file of a [`Disk`].
 #[derive(Debug)]
-pub struct DiskFile {
+pub(crate) struct DiskFile {
     disk: Disk,
     file: usize,
 }

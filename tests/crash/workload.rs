@@ -23,7 +23,7 @@ const CHECKPOINT_EVERY: usize = 6;
 
 /// What is known of one command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
+pub(crate) struct Known {
     server: u32,
     rev: u32,
     status: Status,
@@ -31,11 +31,11 @@ pub struct Known {
 
 /// What the disk amounts to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Model {
-    pub commands: BTreeMap<u64, Known>,
+pub(crate) struct Model {
+    pub(crate) commands: BTreeMap<u64, Known>,
     /// Each with its key.
-    pub orders: BTreeSet<u64>,
-    pub completed: BTreeMap<u32, u64>,
+    pub(crate) orders: BTreeSet<u64>,
+    pub(crate) completed: BTreeMap<u32, u64>,
 }
 
 impl Model {
@@ -113,22 +113,22 @@ fn order_row(seq: u64) -> OrderRow {
 }
 
 /// A directory that is open, and how far it got.
-pub struct Run {
+pub(crate) struct Run {
     journal: RedbJournal,
     rest: RedbRest,
     encoders: Vec<FrameEncoder>,
     frames: Vec<FrameNo>,
     /// The state after each commit that was handed to the journal; the first is the one found at the start.
-    pub states: Vec<Model>,
+    pub(crate) states: Vec<Model>,
     /// For each acknowledged commit, how many operations the disk had seen by then.
-    pub acknowledged: Vec<usize>,
+    pub(crate) acknowledged: Vec<usize>,
     dirty: BTreeSet<u64>,
     new_orders: BTreeSet<u64>,
 }
 
 impl Run {
     /// Opens, replays and checks that everything found fits together.
-    pub fn open(disk: &Disk) -> Result<Run, StorageError> {
+    pub(crate) fn open(disk: &Disk) -> Result<Run, StorageError> {
         let (journal, rest, recovery) =
             open_with_backends(disk.file(JOURNAL), disk.file(STORE), OpenOptions::default())?;
         let (mut model, mut keys) = (Model::default(), BTreeSet::new());
@@ -181,12 +181,17 @@ impl Run {
         Ok(Run { journal, rest, encoders, frames, states, acknowledged: Vec::new(), dirty, new_orders })
     }
 
-    pub fn state(&self) -> &Model {
+    pub(crate) fn state(&self) -> &Model {
         self.states.last().expect("the first state is there from the start")
     }
 
     /// Random commits with checkpoints in between; stops at the first error.
-    pub fn work(&mut self, disk: &Disk, random: &mut Random, commits: usize) -> Result<(), StorageError> {
+    pub(crate) fn work(
+        &mut self,
+        disk: &Disk,
+        random: &mut Random,
+        commits: usize,
+    ) -> Result<(), StorageError> {
         for no in 1..=commits {
             self.commit(disk, random)?;
             if no % CHECKPOINT_EVERY == 0 {

@@ -199,3 +199,14 @@ pub(crate) fn assert_golden(name: &str, bytes: &[u8]) {
     let golden = std::fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(golden, hex, "the bytes of {name} changed: that is another format");
 }
+
+#[test]
+fn the_examples_of_the_document_are_the_golden_bytes() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = std::fs::read_to_string(root.join("docs/storage.md")).unwrap();
+    for name in ["frame", "command_plain", "server"] {
+        let golden = root.join(format!("src/storage/record/golden/{name}.hex"));
+        let golden = std::fs::read_to_string(golden).unwrap();
+        assert!(document.contains(&format!("```\n{golden}```")), "{name} is not in docs/storage.md as it is");
+    }
+}
