@@ -1,56 +1,81 @@
 //! The mark in the directory that says "closed in order": without it the next start checks every page.
 //!
-//! Journal and store share one [`CleanMark`]; the last of them to be closed writes the mark, and only if nothing
-//! failed. A process that is killed writes none.
+//! Journal and store share one [`CleanMark`]. The last of them to close writes the mark while it still holds the
+//! lock on its file, so that no other process can have opened the directory by then; and only if nothing failed. A
+//! process that is killed writes none.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use redb::Database;
 
 /// The name of the mark in the data directory.
 const MARK_FILE: &str = "clean";
 
-/// Writes the mark when the last holder lets go of it.
+/// Databases that have to be closed in order for the mark to be written.
+const FILES: usize = 2;
+
+/// Decides whether the mark is written.
 #[derive(Debug)]
 pub(super) struct CleanMark {
     dir: Option<PathBuf>,
+    closed: AtomicUsize,
     spoiled: AtomicBool,
 }
 
 impl CleanMark {
     /// Takes the mark off a directory; true = there was one. `None` = no directory, no mark.
     pub(super) fn take(dir: Option<&Path>) -> io::Result<(CleanMark, bool)> {
-        let found = match dir {
-            None => false,
-            Some(dir) => match fs::remove_file(dir.join(MARK_FILE)) {
-                Ok(()) => {
-                    sync_dir(dir)?;
-                    true
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-                Err(error) => return Err(error),
-            },
+        let mark = CleanMark {
+            dir: dir.map(Path::to_path_buf),
+            closed: AtomicUsize::new(0),
+            spoiled: AtomicBool::new(false),
         };
-        Ok((CleanMark { dir: dir.map(Path::to_path_buf), spoiled: AtomicBool::new(false) }, found))
+        let found = mark.remove()?;
+        Ok((mark, found))
     }
 
     /// Something failed: no mark will be written.
     pub(super) fn spoil(&self) {
         self.spoiled.store(true, Ordering::Release);
     }
-}
 
-impl Drop for CleanMark {
-    fn drop(&mut self) {
-        let Some(dir) = &self.dir else { return };
-        if self.spoiled.load(Ordering::Acquire) {
-            return;
+    /// Closes a database, which must be its last holder's. Without an orderly close there is no mark.
+    pub(super) fn close(&self, db: Option<Arc<Database>>) {
+        let Some(db) = db.and_then(Arc::into_inner) else {
+            return self.spoil();
+        };
+        let last = self.closed.fetch_add(1, Ordering::AcqRel) + 1 == FILES;
+        if last && !self.spoiled.load(Ordering::Acquire) {
+            // Without the mark the next start takes longer, and that is all.
+            if let Err(error) = self.write() {
+                tracing::warn!(%error, "cannot mark the data directory as closed in order");
+            }
         }
-        let written = File::create(dir.join(MARK_FILE)).and_then(|file| file.sync_all());
-        // Without the mark the next start takes longer, and that is all.
-        if let Err(error) = written.and_then(|()| sync_dir(dir)) {
-            tracing::warn!(%error, "cannot mark the data directory as closed in order");
+        if let Err(error) = db.close() {
+            tracing::warn!(%error, "cannot close a database in order");
+            self.spoil();
+            if let Err(error) = self.remove() {
+                tracing::warn!(%error, "cannot take the clean mark off the data directory");
+            }
+        }
+    }
+
+    fn write(&self) -> io::Result<()> {
+        let Some(dir) = &self.dir else { return Ok(()) };
+        File::create(dir.join(MARK_FILE))?.sync_all()?;
+        sync_dir(dir)
+    }
+
+    fn remove(&self) -> io::Result<bool> {
+        let Some(dir) = &self.dir else { return Ok(false) };
+        match fs::remove_file(dir.join(MARK_FILE)) {
+            Ok(()) => sync_dir(dir).map(|()| true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
     }
 }

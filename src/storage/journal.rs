@@ -189,19 +189,7 @@ impl Drop for RedbJournal {
                 tracing::warn!(%error, "cannot trim the journal");
             }
         }
-        close(self.db.take(), &self.mark);
-    }
-}
-
-/// Closes a database whose last holder this is; without an orderly close there is no clean mark.
-pub(super) fn close(db: Option<Arc<Database>>, mark: &CleanMark) {
-    match db.and_then(Arc::into_inner).map(Database::close) {
-        Some(Ok(())) => {}
-        Some(Err(error)) => {
-            tracing::warn!(%error, "cannot close a database in order");
-            mark.spoil();
-        }
-        None => mark.spoil(),
+        self.mark.close(self.db.take());
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +22,11 @@ use super::rest::RedbRest;
 pub const JOURNAL_FILE: &str = "journal.redb";
 /// The name of the store at rest in the data directory.
 pub const STORE_FILE: &str = "store.redb";
+
+/// Bytes that are read ahead of an opening, at most: more would push out of memory what was just read.
+const READ_AHEAD_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
+/// Bytes asked for at once.
+const READ_AHEAD_STEP: u64 = 2 * 1024 * 1024;
 
 /// When redb walks every page of a file before it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -60,10 +66,10 @@ impl Default for OpenOptions {
 pub fn open(dir: &Path, options: OpenOptions) -> Result<(RedbJournal, RedbRest, Recovery), StorageError> {
     let dir_file = DbFile::new(dir);
     make_dir(dir).map_err(|error| dir_file.io("make", &error))?;
-    let journal = Opening::prepare(dir, JOURNAL_FILE)?;
-    let store = Opening::prepare(dir, STORE_FILE)?;
     let (mark, clean) =
         CleanMark::take(Some(dir)).map_err(|error| dir_file.io("take the clean mark off", &error))?;
+    let journal = Opening::prepare(dir, JOURNAL_FILE, clean)?;
+    let store = Opening::prepare(dir, STORE_FILE, clean)?;
     open_all(journal, store, Arc::new(mark), clean, options)
 }
 
@@ -127,12 +133,11 @@ pub(super) struct Opening<B> {
 }
 
 impl Opening<FileBackend> {
-    /// Makes the file when it is missing, and drops what the system remembers of it: after a failed sync, memory
-    /// may hold what the disk does not.
-    pub(super) fn prepare(dir: &Path, name: &str) -> Result<Opening<FileBackend>, StorageError> {
+    /// Makes the file when it is missing; opens it cold after an unclean end.
+    pub(super) fn prepare(dir: &Path, name: &str, clean: bool) -> Result<Opening<FileBackend>, StorageError> {
         let path = dir.join(name);
         let file = DbFile::new(&path);
-        let opened = open_cold(dir, &path).map_err(|error| file.io("open", &error))?;
+        let opened = open_file(dir, &path, clean).map_err(|error| file.io("open", &error))?;
         let backend = FileBackend::new(opened).map_err(file.redb("open"))?;
         Ok(Opening { file, backend })
     }
@@ -149,14 +154,40 @@ impl<B: StorageBackend> Opening<B> {
     }
 }
 
-fn open_cold(dir: &Path, path: &Path) -> io::Result<File> {
+/// After an unclean end, drops what the system remembers of the file first: after a failed sync, memory may hold
+/// what the disk does not.
+fn open_file(dir: &Path, path: &Path, clean: bool) -> io::Result<File> {
     if !path.exists() {
         make_file(dir, path)?;
     }
     let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
-    file.sync_all()?;
-    fadvise(&file, 0, None, Advice::DontNeed)?;
+    if !clean {
+        file.sync_all()?;
+        fadvise(&file, 0, None, Advice::DontNeed)?;
+    }
+    // A description of its own, so that no lock hangs on it.
+    read_ahead(File::open(path)?);
     Ok(file)
+}
+
+/// Lets the system read the file from front to back while it is opened: redb reads single pages in no order, which
+/// takes many times as long on a cold file.
+fn read_ahead(file: File) {
+    let ahead = move || {
+        for step in 0..READ_AHEAD_BYTES_MAX / READ_AHEAD_STEP {
+            let length = NonZeroU64::new(READ_AHEAD_STEP);
+            // Past the end there is nothing to do, and a refusal costs only time.
+            if fadvise(&file, step * READ_AHEAD_STEP, length, Advice::WillNeed).is_err() {
+                return;
+            }
+            if file.metadata().map_or(true, |found| found.len() <= (step + 1) * READ_AHEAD_STEP) {
+                return;
+            }
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("read-ahead".into()).spawn(ahead) {
+        tracing::warn!(%error, "cannot read ahead");
+    }
 }
 
 /// Makes an empty database under another name first: a crash half-way through leaves no file that is none.

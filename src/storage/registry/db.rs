@@ -43,7 +43,7 @@ impl RegistryDb {
     /// `InUse` when another process has it, `TooNew`, `Damaged` (names table and key), `Full`, `Io`.
     pub fn open(dir: &Path) -> Result<(RegistryDb, RegistryRows), StorageError> {
         make_dir(dir).map_err(|error| DbFile::new(dir).io("make", &error))?;
-        let opening = Opening::prepare(dir, REGISTRY_FILE)?;
+        let opening = Opening::prepare(dir, REGISTRY_FILE, false)?;
         let file = opening.file.clone();
         let db = opening.open(true, CACHE_BYTES)?;
         let this = RegistryDb { db, file };

@@ -10,7 +10,6 @@ use redb::{Database, ReadableTable, WriteTransaction};
 use super::clean::CleanMark;
 use super::contract::{Checkpoint, EndedCursor, EndedPage, Rest};
 use super::error::{DbFile, StorageError};
-use super::journal::close;
 use super::record::{Flaw, StoreMeta};
 use super::tables::{
     ENDED, ENDED_BY_SERVER, KEYS, LIVE, META, ORDERS, ORDERS_BY_CHECKPOINT, SERVERS, begin_durable,
@@ -164,7 +163,7 @@ impl Rest for RedbRest {
 
 impl Drop for RedbRest {
     fn drop(&mut self) {
-        close(self.db.take(), &self.mark);
+        self.mark.close(self.db.take());
     }
 }
 
