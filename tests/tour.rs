@@ -24,10 +24,10 @@ fn the_tour_with_curl_ends_well() {
         .spawn()
         .expect("the binary starts");
     let mut broker = Broker(process);
-    let lines = BufReader::new(broker.0.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+    // Kept until the end: a broker whose standard output is closed early ends.
+    let mut lines = BufReader::new(broker.0.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
     let url = lines
-        .filter_map(|line| line.strip_prefix("listening on ").map(str::to_owned))
-        .next()
+        .find_map(|line| line.strip_prefix("listening on ").map(str::to_owned))
         .expect("the broker says where it listens");
     let key = std::fs::read_to_string(data.path().join("admin.key")).expect("the admin key is kept");
     let tour = Command::new("sh")
@@ -41,4 +41,5 @@ fn the_tour_with_curl_ends_well() {
     assert!(tour.status.success(), "{said}\n{complained}");
     assert!(said.contains("The tour ends here."), "{said}");
     assert!(!said.contains(key.trim()), "the tour shows the admin key");
+    drop(lines);
 }

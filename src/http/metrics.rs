@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 
 use super::words::CommandStatus;
 use super::{HttpState, paths};
-use crate::broker::Snapshot;
+use crate::broker::{LoginCounts, Snapshot};
 use crate::time::{Millis, UnixMs};
 
 /// The content type of the OpenMetrics text format.
@@ -43,6 +43,8 @@ fn resident_bytes(status: &str) -> Option<u64> {
 #[derive(Debug)]
 struct Scrape {
     broker: Snapshot,
+    logins: LoginCounts,
+    followers: u64,
     process: Process,
     started_at: UnixMs,
     uptime: Millis,
@@ -138,6 +140,24 @@ impl Scrape {
         families.gauge("fluxrelay_ready", help, u64::from(self.ready))
     }
 
+    fn callers(&self, families: &mut Families<'_>) -> std::fmt::Result {
+        let logins = &self.logins;
+        let help = "Tokens and keys checked against their password hash";
+        families.counter("fluxrelay_logins_hashed", help, logins.hashed)?;
+        families.counter(
+            "fluxrelay_logins_recalled",
+            "Tokens and keys known from memory",
+            logins.recalled,
+        )?;
+        let help = "Tokens and keys refused for their form or tag, without a hash";
+        families.counter("fluxrelay_logins_forged", help, logins.forged)?;
+        families.counter("fluxrelay_logins_wrong", "Tokens and keys refused after a hash", logins.wrong)?;
+        let help = "Logins sent away because too many waited";
+        families.counter("fluxrelay_logins_turned_away", help, logins.busy)?;
+        families.gauge("fluxrelay_logins_waiting", "Logins that wait for a hash", logins.waiting)?;
+        families.gauge("fluxrelay_event_followers", "Open event streams", self.followers)
+    }
+
     fn process(&self, families: &mut Families<'_>) -> std::fmt::Result {
         if let Some(bytes) = self.process.resident_bytes {
             families.gauge("fluxrelay_process_resident_memory_bytes", "Memory that is resident", bytes)?;
@@ -157,6 +177,7 @@ impl prometheus_client::collector::Collector for Scrape {
         let mut families = Families(encoder);
         self.commands(&mut families)?;
         self.broker(&mut families)?;
+        self.callers(&mut families)?;
         self.process(&mut families)
     }
 }
@@ -177,6 +198,8 @@ pub(super) async fn metrics(State(state): State<HttpState>) -> Response {
     let broker = state.broker();
     let scrape = Scrape {
         broker: broker.stats(),
+        logins: broker.registry().login_counts(),
+        followers: u64::from(state.followers().taken()),
         process: Process::read(),
         started_at: state.started_at(),
         uptime: broker.now() - state.started_at(),
@@ -198,7 +221,16 @@ mod tests {
             ..Snapshot::default()
         };
         let process = Process { resident_bytes: Some(4096), open_fds: Some(9) };
-        let scrape = Scrape { broker, process, started_at: UnixMs(1000), uptime: Millis(2500), ready: true };
+        let logins = LoginCounts { wrong: 7, ..LoginCounts::default() };
+        let scrape = Scrape {
+            broker,
+            logins,
+            followers: 2,
+            process,
+            started_at: UnixMs(1000),
+            uptime: Millis(2500),
+            ready: true,
+        };
         let text = text(scrape);
         for line in [
             "# TYPE fluxrelay_orders_accepted counter",
@@ -208,6 +240,8 @@ mod tests {
             "fluxrelay_journal_commit_seconds_total 1.5",
             "fluxrelay_process_resident_memory_bytes 4096",
             "fluxrelay_uptime_seconds 2.5",
+            "fluxrelay_logins_wrong_total 7",
+            "fluxrelay_event_followers 2",
             "fluxrelay_ready 1",
             "# EOF",
         ] {
@@ -215,7 +249,7 @@ mod tests {
         }
         let families = text.lines().filter(|line| line.starts_with("# TYPE")).count();
         let helps = text.lines().filter(|line| line.starts_with("# HELP")).count();
-        assert_eq!((families, helps), (20, 20));
+        assert_eq!((families, helps), (27, 27));
         assert!(!text.contains("commands_waiting{status=\"completed\"}"));
     }
 

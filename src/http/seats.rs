@@ -29,6 +29,11 @@ impl Seats {
         Arc::new(Seats { taken_by, taken: AtomicU32::new(0), each_max, all_max })
     }
 
+    /// How many are taken now.
+    pub(super) fn taken(&self) -> u32 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
     /// A seat for this owner, if it may have one more.
     pub(super) fn take(self: &Arc<Seats>, owner: u32) -> Option<Seat> {
         let slot = owner as usize % SLOTS;

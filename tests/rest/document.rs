@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::relay::Relay;
 
 /// Fails if the document does not allow this answer.
-pub async fn check(relay: &Relay, method: &Method, path: &str, status: u16, body: &Value) {
+pub(crate) async fn check(relay: &Relay, method: &Method, path: &str, status: u16, body: &Value) {
     let document = relay.document.get_or_init(|| load(relay)).await;
     let call = format!("{method} {path}");
     let Some(operation) = operation(document, method, path) else {

@@ -23,35 +23,35 @@ use crate::document;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running broker and its router.
-pub struct Relay {
+pub(crate) struct Relay {
     router: Router,
     running: Option<Running>,
     dir: TempDir,
     admin_key: String,
     /// What it says of itself, once somebody asked.
-    pub document: OnceCell<Value>,
+    pub(crate) document: OnceCell<Value>,
 }
 
 /// An answer, read whole.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub text: String,
-    pub body: Value,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+    pub(crate) body: Value,
 }
 
 impl Answer {
     /// The body, if the status is this one.
     #[track_caller]
-    pub fn expect(self, status: u16) -> Value {
+    pub(crate) fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.text);
         self.body
     }
 
     /// Checks a refusal and gives its body.
     #[track_caller]
-    pub fn refused(self, status: u16, code: &str) -> Value {
+    pub(crate) fn refused(self, status: u16, code: &str) -> Value {
         assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{}", self.text);
         assert_eq!(self.body["status"], status);
         assert_eq!(self.headers["content-type"], "application/problem+json");
@@ -75,7 +75,7 @@ fn settings(dir: &TempDir) -> Settings {
 
 impl Relay {
     /// A new broker on a new data directory.
-    pub fn start() -> Relay {
+    pub(crate) fn start() -> Relay {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let running = broker::start(settings(&dir)).expect("the broker starts");
         let admin_key = running.first_start().admin_key.as_ref().expect("it is the first start");
@@ -89,7 +89,7 @@ impl Relay {
     }
 
     /// Stops the broker and starts another one on the same data directory.
-    pub async fn restart(mut self) -> Relay {
+    pub(crate) async fn restart(mut self) -> Relay {
         let running = self.running.take().expect("it runs until here");
         running.stop().await.expect("it stops cleanly");
         let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().expect("a temporary directory"));
@@ -100,32 +100,32 @@ impl Relay {
     }
 
     /// Begins to stop: nothing is accepted any more.
-    pub fn go_away(&self) {
+    pub(crate) fn go_away(&self) {
         self.running.as_ref().expect("it runs").go_away(Millis(0));
     }
 
     /// Who calls with the admin key.
-    pub fn admin(&self) -> Caller<'_> {
+    pub(crate) fn admin(&self) -> Caller<'_> {
         self.with(&self.admin_key)
     }
 
     /// Who calls with this key or token.
-    pub fn with(&self, credential: &str) -> Caller<'_> {
+    pub(crate) fn with(&self, credential: &str) -> Caller<'_> {
         Caller { relay: self, credential: Some(credential.to_owned()) }
     }
 
     /// Who calls without any.
-    pub fn stranger(&self) -> Caller<'_> {
+    pub(crate) fn stranger(&self) -> Caller<'_> {
         Caller { relay: self, credential: None }
     }
 
     /// Sends a request as it is and gives the answer with its body unread.
-    pub async fn open(&self, request: Request<Body>) -> axum::response::Response {
+    pub(crate) async fn open(&self, request: Request<Body>) -> axum::response::Response {
         self.router.clone().oneshot(request).await.expect("the router does not fail")
     }
 
     /// Registers a server of the default store: its id and token.
-    pub async fn server(&self, name: &str) -> (String, String) {
+    pub(crate) async fn server(&self, name: &str) -> (String, String) {
         let made = self.admin().post("/v1/servers", json!({"name": name})).await.expect(201);
         (text(&made["id"]), text(&made["token"]))
     }
@@ -141,14 +141,14 @@ impl Drop for Relay {
 }
 
 /// A credential, or none, and whom it is shown to.
-pub struct Caller<'r> {
+pub(crate) struct Caller<'r> {
     relay: &'r Relay,
     credential: Option<String>,
 }
 
 impl Caller<'_> {
     /// A request with the credential.
-    pub fn request(&self, method: Method, path: &str) -> axum::http::request::Builder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> axum::http::request::Builder {
         let request = Request::builder().method(method).uri(path);
         match &self.credential {
             Some(credential) => request.header("Authorization", format!("Bearer {credential}")),
@@ -157,7 +157,7 @@ impl Caller<'_> {
     }
 
     /// Sends a request, reads the answer, and holds it against the document.
-    pub async fn send(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let response = self.relay.open(request).await;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -173,31 +173,31 @@ impl Caller<'_> {
         self.send(request.body(Body::from(body.to_string())).expect("a request")).await
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(self.request(Method::GET, path).body(Body::empty()).expect("a request")).await
     }
 
-    pub async fn delete(&self, path: &str) -> Answer {
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
         self.send(self.request(Method::DELETE, path).body(Body::empty()).expect("a request")).await
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.json(Method::POST, path, body).await
     }
 
-    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Answer {
         self.json(Method::PATCH, path, body).await
     }
 
     /// Publishes with an idempotency key.
-    pub async fn publish(&self, key: &str, body: &Value) -> Answer {
+    pub(crate) async fn publish(&self, key: &str, body: &Value) -> Answer {
         let request = self.request(Method::POST, "/v1/orders");
         let request = request.header("Content-Type", "application/json").header("Idempotency-Key", key);
         self.send(request.body(Body::from(body.to_string())).expect("a request")).await
     }
 
     /// Polls as a plugin until this many commands have come, and gives them.
-    pub async fn poll(&self, count: usize) -> Vec<Value> {
+    pub(crate) async fn poll(&self, count: usize) -> Vec<Value> {
         let mut commands = Vec::new();
         let all = async {
             while commands.len() < count {
@@ -212,12 +212,12 @@ impl Caller<'_> {
     }
 
     /// Reports one result as a plugin: how many were accepted.
-    pub async fn report(&self, result: Value) -> Value {
+    pub(crate) async fn report(&self, result: Value) -> Value {
         self.post("/v1/plugin/results", json!({"results": [result]})).await.expect(200)["accepted"].clone()
     }
 
     /// Looks at a command until it has this status.
-    pub async fn see(&self, id: &str, status: &str) -> Value {
+    pub(crate) async fn see(&self, id: &str, status: &str) -> Value {
         let seen = async {
             loop {
                 let command = self.get(&format!("/v1/commands/{id}")).await.expect(200);
@@ -234,11 +234,11 @@ impl Caller<'_> {
 
 /// A text field.
 #[track_caller]
-pub fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("{value} is not a text")).to_owned()
 }
 
 /// The statuses of a history, in order.
-pub fn statuses(command: &Value) -> Vec<String> {
+pub(crate) fn statuses(command: &Value) -> Vec<String> {
     command["history"].as_array().expect("a history").iter().map(|entry| text(&entry["status"])).collect()
 }
