@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -38,9 +39,7 @@ pub(super) struct Subscription {
 
 #[derive(Default)]
 pub(super) struct Queue {
-    /// By rising number.
     pub(super) publishes: VecDeque<(u64, Pending)>,
-    last_request: u64,
     pub(super) subscription: Option<Subscription>,
     pub(super) stopping: bool,
 }
@@ -58,6 +57,7 @@ pub(super) struct Shared {
     pub(super) wake: Notify,
     pub(super) state: watch::Sender<State>,
     in_flight: Arc<Semaphore>,
+    next_request: AtomicU64,
 }
 
 /// A connection of a store's backend that is kept up until it is stopped or dropped. Cheap to clone.
@@ -89,6 +89,7 @@ impl PublisherClient {
             wake: Notify::new(),
             state: watch::channel(State::Away).0,
             in_flight: Arc::new(Semaphore::new(options.in_flight as usize)),
+            next_request: AtomicU64::new(1),
         });
         let task = PublisherTask::new(&options, shared.clone())?;
         tokio::spawn(task.run());
@@ -103,15 +104,11 @@ impl PublisherClient {
     pub async fn publish(&self, order: Order) -> Result<Accepted, PublishError> {
         let shared = &self.shared;
         let permit = shared.in_flight.clone().acquire_owned().await.map_err(|_| self.end())?;
+        // Drawn and encoded outside the lock: the task does not mind numbers that come out of order.
+        let request = shared.next_request.fetch_add(1, Ordering::Relaxed);
+        let frame = order.frame(request).map_err(|error| PublishError::TooLarge(error.to_string()))?;
         let (answer, answered) = oneshot::channel();
-        {
-            // Numbered under the lock: the task sends by rising number and never looks back.
-            let mut queue = shared.queue.lock();
-            let request = queue.last_request + 1;
-            let frame = order.frame(request).map_err(|error| PublishError::TooLarge(error.to_string()))?;
-            queue.last_request = request;
-            queue.publishes.push_back((request, Pending { frame, answer, _permit: permit }));
-        }
+        shared.queue.lock().publishes.push_back((request, Pending { frame, answer, _permit: permit }));
         shared.wake.notify_one();
         // The task that would answer may have ended before it saw this one.
         if matches!(*shared.state.borrow(), State::Ended(_)) {

@@ -203,21 +203,25 @@ async fn a_plugin_that_does_not_read_is_closed() {
     hello.window = 4096;
     raw.send(Request::PluginHello(hello)).await;
     raw.next().await;
-    let publisher = relay.publisher().await;
-    let text = "x".repeat(4096);
-    for _ in 0..20 {
-        let commands = vec![OrderCommand::new(Servers::One(server.id), text.as_str()); 200];
-        let order = Order { commands, ..Order::default() };
-        soon("an answer", publisher.publish(order)).await.unwrap();
-    }
-    // It speaks all the time, so that silence is not the reason.
+    relay.sessions(1).await;
+    let (publisher, target) = (relay.publisher().await, Servers::One(server.id));
+    let publishing = tokio::spawn(async move {
+        let text = "x".repeat(4096);
+        for _ in 0..20 {
+            let commands = vec![OrderCommand::new(target, text.as_str()); 200];
+            soon("an answer", publisher.publish(Order { commands, ..Order::default() })).await.unwrap();
+        }
+    });
+    // It speaks all the time, so that silence is not the reason, and reads only once the broker has given up.
     let speaking = async {
         while relay.handle().stats().sessions > 0 {
             raw.send(Request::Ping { nonce: 3 }).await;
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     soon("the end of the session", speaking).await;
+    assert_eq!(raw.ended().await.0, Code::SlowReader);
+    publishing.await.unwrap();
     // Nobody else has noticed.
     let healthy = http(&relay, "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     assert!(healthy.starts_with("HTTP/1.1 200"), "{healthy}");
