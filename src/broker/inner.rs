@@ -187,7 +187,7 @@ impl Inner {
         for counters in &self.counters {
             snapshot.add(&counters.lock());
         }
-        self.journal_stats.into_snapshot(&mut snapshot);
+        self.journal_stats.add_to(&mut snapshot);
         snapshot.queued_inputs = self.shards.iter().map(|shard| shard.waiting() as u64).sum();
         snapshot
     }

@@ -197,14 +197,14 @@ impl ShardThread {
         let mut outputs = std::mem::take(&mut self.outputs);
         for output in outputs.drain(..) {
             match output {
-                Output::Plugin { conn, message } => self.to_plugin(conn, message),
+                Output::Plugin { conn, message } => self.tell_plugin(conn, message),
                 Output::Reply { to, reply } if to.port == CALLS => {
                     if let Some(caller) = self.calls.remove(&to.request) {
                         // A caller that has gone away needs no answer.
                         let _ = caller.send(reply);
                     }
                 }
-                Output::Reply { to, reply } => self.to_publisher(to, reply),
+                Output::Reply { to, reply } => self.tell_publisher(to, reply),
                 Output::Forward { shard, input } => {
                     self.inner.shards[usize::from(shard.0)].send_now(Envelope::Plain(*input));
                 }
@@ -217,7 +217,7 @@ impl ShardThread {
         }
     }
 
-    fn to_plugin(&mut self, conn: ConnId, message: PluginOut) {
+    fn tell_plugin(&mut self, conn: ConnId, message: PluginOut) {
         if matches!(message, PluginOut::Close(_)) {
             if let Some(mailbox) = self.connections.remove(&conn) {
                 mailbox.push(ToPeer::Plugin(message));
@@ -227,7 +227,7 @@ impl ShardThread {
         }
     }
 
-    fn to_publisher(&mut self, to: ReplyTo, reply: Reply) {
+    fn tell_publisher(&mut self, to: ReplyTo, reply: Reply) {
         let Some(mailbox) = self.connections.get(&to.port) else { return };
         let request = to.request;
         let result = match reply {

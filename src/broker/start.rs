@@ -140,12 +140,15 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
     })
 }
 
+/// Where the registry finds the broker whose storage failed, once there is one.
+type Owner = Arc<OnceLock<Weak<Inner>>>;
+
 /// Opens the registry; its failures are those of the broker that is put into the returned cell.
 fn open_registry(
     settings: &Settings,
     clock: &Arc<Clock>,
-) -> Result<(Registry, FirstStart, Arc<OnceLock<Weak<Inner>>>), StorageError> {
-    let owner: Arc<OnceLock<Weak<Inner>>> = Arc::default();
+) -> Result<(Registry, FirstStart, Owner), StorageError> {
+    let owner = Owner::default();
     let (failing, clock) = (Arc::clone(&owner), Arc::clone(clock));
     let options = RegistryOptions {
         login_threads: settings.login_threads,

@@ -64,7 +64,7 @@ pub(super) struct JournalStats {
 }
 
 impl JournalStats {
-    pub(super) fn into_snapshot(&self, snapshot: &mut Snapshot) {
+    pub(super) fn add_to(&self, snapshot: &mut Snapshot) {
         snapshot.commits = self.commits.load(Ordering::Relaxed);
         snapshot.commit_ns = self.nanos.load(Ordering::Relaxed);
         snapshot.journal_bytes = self.bytes.load(Ordering::Relaxed);

@@ -1,7 +1,5 @@
 //! Test harness: a shard whose frames become durable at once, unless a test holds them back.
 
-use std::collections::BTreeSet;
-
 use super::*;
 use crate::ids::{CommandId, ConnId, FrameNo, OrderId, ServerId, ShardNo, StoreId};
 use crate::time::UnixMs;
@@ -206,9 +204,4 @@ pub(super) fn announced(out: &[Output]) -> Vec<Status> {
             _ => None,
         })
         .collect()
-}
-
-/// No seq twice.
-pub(super) fn distinct(seqs: &[Seq]) -> bool {
-    seqs.iter().collect::<BTreeSet<_>>().len() == seqs.len()
 }

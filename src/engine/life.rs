@@ -66,7 +66,7 @@ impl Shard {
         self.attach(slot);
     }
 
-    pub(super) fn to_pending(&mut self, slot: u32, note: Note) {
+    pub(super) fn back_to_pending(&mut self, slot: u32, note: Note) {
         let to = To::new(&self.commands[slot], Status::Pending, note);
         self.change(slot, to);
     }

@@ -45,7 +45,7 @@ impl Shard {
                 if self.commands[slot].rare().is_some_and(|rare| rare.absent_answers > 0) {
                     self.commands[slot].rare_mut().absent_answers = 0;
                 }
-                self.to_pending(slot, Note::PlayerJoined);
+                self.back_to_pending(slot, Note::PlayerJoined);
                 released += 1;
             }
         }

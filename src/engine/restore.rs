@@ -159,7 +159,7 @@ impl Shard {
 
     fn restart(&mut self, slot: u32) {
         match self.commands[slot].status {
-            Status::Delivered => self.to_pending(slot, Note::BrokerRestarted),
+            Status::Delivered => self.back_to_pending(slot, Note::BrokerRestarted),
             Status::Pending | Status::AwaitingPlayer => self.attach(slot),
             _ => {}
         }

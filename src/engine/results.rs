@@ -159,7 +159,7 @@ impl Shard {
         self.change(slot, to);
         // The player joined while the answer was under way: at once, but only once; then the timer decides.
         if answers == 1 && self.commands[slot].status == Status::AwaitingPlayer {
-            self.to_pending(slot, Note::PlayerJoined);
+            self.back_to_pending(slot, Note::PlayerJoined);
         }
     }
 

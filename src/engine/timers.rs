@@ -96,7 +96,7 @@ impl Shard {
             players.is_some_and(|players| players.presence(player) == Presence::Online)
         });
         if online {
-            self.to_pending(slot, Note::PlayerJoined);
+            self.back_to_pending(slot, Note::PlayerJoined);
         } else {
             self.arm_waiting(slot);
         }
