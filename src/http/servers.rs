@@ -1,5 +1,6 @@
 //! Registered game servers: made, listed, changed, removed, and given new tokens.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use axum::Json;
@@ -13,7 +14,7 @@ use super::body::{JsonBody, NoParams, Params, page_limit};
 use super::error::Problem;
 use super::words::Time;
 use super::{HttpState, fields, paths};
-use crate::broker::{Registry, Server};
+use crate::broker::{BrokerError, Registry, Server};
 use crate::engine::ServerState;
 use crate::ids::ServerId;
 
@@ -158,6 +159,15 @@ pub(super) fn visible(registry: &Registry, caller: &Caller, id: &str) -> Result<
     server.filter(|server| caller.sees(server.store)).ok_or_else(|| Problem::not_found("server"))
 }
 
+/// Does a change to its end even if the caller hangs up: the registry and the shards must not part, least of all
+/// between a new token and the end of the old one's session.
+async fn to_the_end<T: Send + 'static>(
+    change: impl Future<Output = Result<T, Problem>> + Send + 'static,
+) -> Result<T, Problem> {
+    // It is cut off only when the whole process ends.
+    tokio::spawn(change).await.unwrap_or_else(|_| Err(BrokerError::Stopping.into()))
+}
+
 async fn view(state: &HttpState, server: &Server) -> Result<ServerView, Problem> {
     let states = state.broker().server_states(&[server.id]).await?;
     Ok(ServerView::new(server, states.first().unwrap_or(&ServerState::default())))
@@ -178,8 +188,13 @@ pub(super) async fn create(
     let store = caller.store(body.store.as_deref(), broker.registry())?;
     fields::name("name", &body.name)?;
     fields::address("address", &body.address)?;
-    let (server, token) = broker.registry().create_server(store, &body.name, &body.address).await?;
-    broker.server_added(server.id, store).await?;
+    let (server, token) = to_the_end(async move {
+        let broker = state.broker();
+        let made = broker.registry().create_server(store, &body.name, &body.address).await?;
+        broker.server_added(made.0.id, store).await?;
+        Ok(made)
+    })
+    .await?;
     let server = ServerView::new(&server, &ServerState::default());
     Ok((StatusCode::CREATED, Json(CreatedServer { server, token: token.reveal().to_owned() })))
 }
@@ -263,11 +278,13 @@ pub(super) async fn remove(
     _: NoParams,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let registry = state.broker().registry();
-    let server = visible(registry, &caller, &id)?;
-    registry.remove_server(server.id).await?;
-    state.broker().server_removed(server.id).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let server = visible(state.broker().registry(), &caller, &id)?;
+    to_the_end(async move {
+        state.broker().registry().remove_server(server.id).await?;
+        state.broker().server_removed(server.id).await?;
+        Ok(StatusCode::NO_CONTENT)
+    })
+    .await
 }
 
 /// Makes a new token
@@ -282,9 +299,34 @@ pub(super) async fn regenerate_token(
     _: NoParams,
     Path(id): Path<String>,
 ) -> Result<Json<NewToken>, Problem> {
-    let registry = state.broker().registry();
-    let server = visible(registry, &caller, &id)?;
-    let token = registry.regenerate_token(server.id).await?;
-    state.broker().token_regenerated(server.id).await?;
-    Ok(Json(NewToken { token: token.reveal().to_owned() }))
+    let server = visible(state.broker().registry(), &caller, &id)?;
+    to_the_end(async move {
+        let token = state.broker().registry().regenerate_token(server.id).await?;
+        state.broker().token_regenerated(server.id).await?;
+        Ok(Json(NewToken { token: token.reveal().to_owned() }))
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_goes_on_when_its_caller_is_gone() {
+        let (begun, begins) = tokio::sync::oneshot::channel();
+        let (proceed, proceeds) = tokio::sync::oneshot::channel();
+        let (done, is_done) = tokio::sync::oneshot::channel();
+        let call = tokio::spawn(to_the_end(async move {
+            begun.send(()).unwrap();
+            proceeds.await.unwrap();
+            done.send(()).unwrap();
+            Ok(())
+        }));
+        begins.await.unwrap();
+        call.abort();
+        assert!(call.await.unwrap_err().is_cancelled());
+        proceed.send(()).unwrap();
+        is_done.await.unwrap();
+    }
 }

@@ -27,9 +27,12 @@ pub(super) struct Opened {
     pub(super) admin_key: Option<Secret>,
 }
 
-pub(super) fn open(dir: &Path, options: &RegistryOptions) -> Result<Opened, StorageError> {
-    // First of all: it also makes sure that no other process works in this directory.
-    let (db, mut rows) = RegistryDb::open(dir)?;
+/// Goes on from the open file: opening it first of all makes sure that no other process works in this directory.
+pub(super) fn open(
+    dir: &Path,
+    (db, mut rows): (RegistryDb, RegistryRows),
+    options: &RegistryOptions,
+) -> Result<Opened, StorageError> {
     let path = dir.join(SECRET_FILE);
     let data_key = DataKeyFile::read(&path).map_err(|error| failed(&path, "read", &error))?;
     let (meta, data_key, admin_key) = match (rows.meta, data_key) {

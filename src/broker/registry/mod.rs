@@ -24,6 +24,7 @@ use crate::credentials::{
 use crate::ids::{KeyId, ServerId, StoreId};
 use crate::limits::{ADDRESS_BYTES_MAX, NAME_BYTES_MAX, SERVERS_PER_CALL_MAX};
 use crate::storage::StorageError;
+use crate::storage::registry::{RegistryDb, RegistryRows};
 use crate::time::UnixMs;
 
 pub use crate::credentials::Scope;
@@ -138,7 +139,16 @@ impl Registry {
         options: RegistryOptions,
         on_failure: impl Fn(StorageError) + Send + Sync + 'static,
     ) -> Result<(Registry, FirstStart), StorageError> {
-        let opened = first_start::open(dir, &options)?;
+        Registry::open_on(RegistryDb::open(dir)?, dir, options, on_failure)
+    }
+
+    fn open_on(
+        db: (RegistryDb, RegistryRows),
+        dir: &Path,
+        options: RegistryOptions,
+        on_failure: impl Fn(StorageError) + Send + Sync + 'static,
+    ) -> Result<(Registry, FirstStart), StorageError> {
+        let opened = first_start::open(dir, db, &options)?;
         let directory = Arc::new(Directory::new(opened.rows));
         let no_thread = |error: std::io::Error| StorageError::Io {
             file: dir.to_path_buf(),

@@ -1,10 +1,12 @@
 //! Tests of the registry over real files.
 
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use redb::{Database, ReadableTable, TableDefinition};
+use redb::backends::InMemoryBackend;
+use redb::{Database, ReadableTable, StorageBackend, TableDefinition};
 
 use super::*;
 use crate::storage::registry::REGISTRY_FILE;
@@ -328,6 +330,61 @@ fn a_first_start_that_was_cut_short_is_done_again() {
     );
     assert!(registry.sealer.open(admin.reveal()).is_some());
     assert!(Sealer::new(&left).open(admin.reveal()).is_some(), "the data key that was there is used");
+}
+
+/// Memory that fails every write from the moment it is told to.
+#[derive(Debug, Clone)]
+struct FailingDisk {
+    memory: Arc<InMemoryBackend>,
+    fails: Arc<AtomicBool>,
+}
+
+impl FailingDisk {
+    fn answer<T>(&self, answer: io::Result<T>) -> io::Result<T> {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        if self.fails.load(Ordering::Relaxed) { Err(full()) } else { answer }
+    }
+}
+
+impl StorageBackend for FailingDisk {
+    fn len(&self) -> io::Result<u64> {
+        self.memory.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.memory.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.answer(self.memory.set_len(len))
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.answer(self.memory.sync_data())
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.answer(self.memory.write(offset, data))
+    }
+}
+
+#[tokio::test]
+async fn a_failing_disk_is_reported_once_and_nothing_is_shown_that_is_not_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FailingDisk { memory: Arc::default(), fails: Arc::default() };
+    let fails = Arc::clone(&disk.fails);
+    let (report, reports) = std::sync::mpsc::channel();
+    let db = RegistryDb::open_with_backend(disk).unwrap();
+    let (registry, _) =
+        Registry::open_on(db, dir.path(), options(), move |error| report.send(error).unwrap()).unwrap();
+    let (server, token) = registry.create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
+    fails.store(true, Ordering::Relaxed);
+    for _ in 0..2 {
+        let error = registry.create_server(DEFAULT_STORE, "arena", "").await.unwrap_err();
+        assert!(matches!(error, RegistryError::Storage(StorageError::Full { .. })), "{error}");
+        let error = registry.regenerate_token(server.id).await.unwrap_err();
+        assert!(matches!(error, RegistryError::Storage(StorageError::Full { .. })), "{error}");
+    }
+    assert_eq!(registry.servers(None), [Arc::clone(&server)]);
+    assert_eq!(registry.check_token(token.reveal()).await.unwrap(), server, "reads go on");
+    assert!(matches!(reports.try_recv(), Ok(StorageError::Full { .. })));
+    assert!(reports.try_recv().is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -200,6 +200,21 @@ mod tests {
         assert_eq!(decode_meta(&encode_meta(&meta)), Ok(meta));
     }
 
+    /// The bytes in `docs/registry.md`; another layout needs another version.
+    #[test]
+    fn bytes_are_those_of_the_document() {
+        let mut record = server();
+        record.hash = SecretHash { cost: HashCost::STANDARD, salt: [0xAA; 16], output: [0xBB; 32] };
+        let meta = RegistryMeta { next_store: 2, next_server: 8, next_key: 1, data_key_check: [0xCC; 16] };
+        let document = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/registry.md"));
+        for row in [encode_server(&record), encode_meta(&meta)] {
+            let hex: Vec<String> =
+                row.chunks(32).map(|line| line.iter().map(|b| format!("{b:02x}")).collect()).collect();
+            let hex = hex.join("\n");
+            assert!(document.contains(&format!("```\n{hex}\n```")), "docs/registry.md should have:\n{hex}");
+        }
+    }
+
     #[test]
     fn damage_is_noticed() {
         let row = encode_server(&server());

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Builder, Database, ReadableTable, StorageBackend, TableDefinition, WriteTransaction};
 
 use super::rows::{KeyRecord, RegistryMeta, RegistryRows, RowChange, ServerRecord};
 use crate::storage::StorageError;
@@ -46,6 +46,22 @@ impl RegistryDb {
         let opening = Opening::prepare(dir, REGISTRY_FILE, false)?;
         let file = opening.file.clone();
         let db = opening.open(true, CACHE_BYTES)?;
+        RegistryDb::over(db, file)
+    }
+
+    /// Opens the registry on any storage: for tests that fail writes.
+    ///
+    /// # Errors
+    /// As [`RegistryDb::open`].
+    pub fn open_with_backend(
+        backend: impl StorageBackend,
+    ) -> Result<(RegistryDb, RegistryRows), StorageError> {
+        let file = DbFile::new(Path::new(REGISTRY_FILE));
+        let db = Builder::new().create_with_backend(backend).map_err(file.redb("open"))?;
+        RegistryDb::over(db, file)
+    }
+
+    fn over(db: Database, file: DbFile) -> Result<(RegistryDb, RegistryRows), StorageError> {
         let this = RegistryDb { db, file };
         let rows = this.load()?;
         Ok((this, rows))
