@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use fluxrelay::engine::*;
 use fluxrelay::ids::{CommandId, ConnId, ServerId, ShardNo};
+use fluxrelay::limits::HISTORY_MAX;
 use fluxrelay::time::UnixMs;
 
 use crate::driver::{Driver, Expect};
@@ -165,6 +166,8 @@ impl Driver {
             }
             let last = row.history.last().expect("a history has a beginning");
             assert_eq!(last.status, row.status, "the history ends with the status");
+            let entries = (row.rev as usize).min(HISTORY_MAX);
+            assert_eq!(row.history.len(), entries, "each change is in the history once: {row:?}");
         }
         for server in self.world.servers.keys().copied().collect::<Vec<_>>() {
             self.compare_counts(server);

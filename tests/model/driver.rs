@@ -211,11 +211,12 @@ impl Driver {
     }
 
     fn checkpoint(&mut self) {
-        let Some(_) = &self.world.checkpoint else {
+        // One that was begun and never written has stored nothing.
+        if self.world.checkpoint.is_none() || self.random.chance(1, 20) {
             self.note("checkpoint begins".to_owned());
             self.world.checkpoint_begin();
             return self.follow();
-        };
+        }
         if self.world.checkpoint_export() {
             self.note("checkpoint, a part".to_owned());
             return;
