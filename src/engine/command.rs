@@ -73,6 +73,8 @@ pub(super) enum Flag {
     Leaving = 256,
     /// Listed in the hello that is being reconciled.
     Kept = 512,
+    /// Went out in this run of the broker, so all before it in its ordered order had ended.
+    WentInTurn = 1024,
 }
 
 /// What most commands lack.

@@ -120,6 +120,7 @@ impl Shard {
         self.counters.delivered += 1;
         self.counters.redelivered += u64::from(command.is(Flag::Sent));
         command.set(Flag::Polled, polled);
+        command.set(Flag::WentInTurn, true);
         command.set(Flag::Started, false);
         let rev = command.rev + 1;
         self.apply_plain(slot, Status::Delivered, rev, self.now, true);

@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::command::{Command, Flag};
-use super::io::Status;
 use super::slab::Slab;
 use crate::ids::Seq;
 
@@ -113,8 +112,7 @@ impl Lane {
 
     /// Whether a command of an ordered order waits for one before it.
     ///
-    /// Cancelled and expired ones in between say nothing of those before them; a completed one went out when all
-    /// before it had ended.
+    /// An ended one in between says nothing of those before it, unless it went out when all of them had ended.
     pub(super) fn is_blocked(&self, commands: &Slab<Command>, slot: u32) -> bool {
         let command = &commands[slot];
         if command.after().is_none() {
@@ -124,8 +122,9 @@ impl Lane {
         let own = self.position_after(commands, command.seq) - 1;
         let before = self.slots.range(..own).rev().map(|before| &commands[*before]);
         before
-            .take_while(|before| before.order() == order && before.status != Status::Completed)
-            .any(|before| !before.status.is_terminal())
+            .take_while(|before| before.order() == order)
+            .find(|before| !before.status.is_terminal() || before.is(Flag::WentInTurn))
+            .is_some_and(|before| !before.status.is_terminal())
     }
 
     // ------------------------------------------------------------ candidates

@@ -127,11 +127,14 @@ impl Driver {
             68..74 => self.operate(),
             74 => self.resend_all(),
             75..91 => self.pass_time(),
-            91..95 => self.checkpoint(),
-            95..97 => self.crash(),
+            91..94 => self.checkpoint(),
+            94..97 => self.crash(),
             97 => self.slow_disk(),
             98 => self.end_session(),
             _ => self.change_servers(),
+        }
+        while self.world.checkpoint.is_some() && self.random.chance(1, 2) {
+            self.checkpoint();
         }
         while self.world.disk_is_slow && self.random.chance(1, 2) {
             self.make_durable();
@@ -211,8 +214,7 @@ impl Driver {
     }
 
     fn checkpoint(&mut self) {
-        // One that was begun and never written has stored nothing.
-        if self.world.checkpoint.is_none() || self.random.chance(1, 20) {
+        if self.world.checkpoint.is_none() {
             self.note("checkpoint begins".to_owned());
             self.world.checkpoint_begin();
             return self.follow();

@@ -181,17 +181,11 @@ impl Naive {
         mine.map(|(id, _)| *id).collect()
     }
 
-    /// An earlier command of the same ordered order on the same server has not ended. One that completed went out when
-    /// all before it had ended, so nothing before it is looked at.
+    /// An earlier command of the same ordered order on the same server has not ended.
     fn is_blocked(&self, id: CommandId) -> bool {
         let command = &self.commands[&id];
-        let mut blocked = false;
-        for (other, before) in self.commands.range(..id).filter(|_| command.ordered) {
-            if other.server == id.server && before.order == command.order {
-                blocked = before.status != Status::Completed && (blocked || !terminal(before.status));
-            }
-        }
-        blocked
+        let mut before = self.commands.range(..id).filter(|(other, _)| other.server == id.server);
+        command.ordered && before.any(|(_, before)| before.order == command.order && !terminal(before.status))
     }
 
     /// What time alone does.
