@@ -41,6 +41,8 @@ pub use shard::Shard;
 pub use wheel::{TimerId, Wheel};
 
 #[cfg(test)]
+mod fold_tests;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod shard_tests;

@@ -4,7 +4,7 @@
 //! any status that is not terminal, because the alternative would be to run the command twice; other outcomes
 //! count only for a delivery that is out, was lost, or is in doubt.
 
-use super::command::Command;
+use super::command::{Command, Flag};
 use super::io::{
     Change, CommandResult, CompletedChange, Note, OnDoubt, Outcome, Output, PluginOut, Refusal, Reply,
     ReplyTo, Status,
@@ -76,12 +76,14 @@ impl Shard {
         }
     }
 
-    /// A result for an ended command changes nothing; that a cancelled or expired one did run is kept as a fact.
+    /// A result for an ended command changes nothing; that a cancelled or expired one did run is kept as a fact, as
+    /// long as its row has not been copied for the store at rest, where nothing changes it any more.
     fn on_stale_result(&mut self, slot: u32, result: &CommandResult) {
         self.counters.stale_results += 1;
         let command = &self.commands[slot];
         if result.outcome == Outcome::Completed
             && command.status != Status::Completed
+            && command.is(Flag::Dirty)
             && !command.has_late_result()
         {
             let to = To::new(command, command.status, Note::LateResult);
