@@ -23,6 +23,9 @@ const FREE_SLICE: usize = 1024;
 pub(super) struct Checkpoint {
     /// Commands that changed since they were last exported.
     dirty: Vec<u32>,
+    /// Begun and not done.
+    underway: bool,
+    /// What is left to copy.
     export: Option<Export>,
     /// Ended commands in the parts of this checkpoint, with their revisions.
     ended: Vec<(u32, u32)>,
@@ -30,6 +33,8 @@ pub(super) struct Checkpoint {
     freeing: Vec<(u32, u32)>,
     /// Orders up to this seq are in durable checkpoints, or in the parts of this one.
     orders: Option<Seq>,
+    /// Orders up to this seq are in durable checkpoints: they leave memory.
+    forgetting: Option<Seq>,
 }
 
 /// A checkpoint under way.
@@ -42,7 +47,7 @@ struct Export {
 
 impl Checkpoint {
     pub(super) fn is_freeing(&self) -> bool {
-        !self.freeing.is_empty()
+        !self.freeing.is_empty() || self.forgetting.is_some()
     }
 }
 
@@ -56,20 +61,12 @@ impl Shard {
         }
     }
 
+    /// One that is under way goes on: a driver that could not store it does not come back.
     pub(super) fn handle_checkpoint_begin(&mut self) {
-        let checkpoint = &mut self.checkpoint;
-        // One that was begun and never done has stored nothing: all of it is due again.
-        let unfinished = checkpoint.export.take().map(|export| export.slots).unwrap_or_default();
-        checkpoint.dirty.extend(unfinished);
-        let mut slots = std::mem::take(&mut checkpoint.dirty);
-        for (slot, _) in std::mem::take(&mut checkpoint.ended) {
-            if let Some(command) = self.commands.get(slot)
-                && !command.is(Flag::Dirty)
-            {
-                self.commands[slot].set(Flag::Dirty, true);
-                slots.push(slot);
-            }
+        if self.checkpoint.underway {
+            return;
         }
+        let mut slots = std::mem::take(&mut self.checkpoint.dirty);
         // From the end, so that parts go out in the order of change.
         slots.reverse();
         let dirty = self.servers.iter_mut().filter(|server| server.totals_dirty);
@@ -80,6 +77,7 @@ impl Shard {
             })
             .collect();
         let next_seq = self.desk.next_seq();
+        self.checkpoint.underway = true;
         self.checkpoint.export = Some(Export { slots, servers: Some(servers), next_seq });
     }
 
@@ -129,16 +127,20 @@ impl Shard {
     }
 
     pub(super) fn handle_checkpoint_done(&mut self) {
+        self.checkpoint.underway = false;
         let ended = std::mem::take(&mut self.checkpoint.ended);
         self.checkpoint.freeing.extend(ended);
-        if let Some(upto) = self.checkpoint.orders {
-            self.desk.orders.forget(upto);
-        }
+        self.checkpoint.forgetting = self.checkpoint.orders;
     }
 
-    /// Lets some ended commands leave memory.
+    /// Lets some orders and ended commands leave memory.
     pub(super) fn free_some(&mut self) {
-        if !self.checkpoint.is_freeing() {
+        if let Some(upto) = self.checkpoint.forgetting
+            && self.desk.orders.forget(upto)
+        {
+            self.checkpoint.forgetting = None;
+        }
+        if self.checkpoint.freeing.is_empty() {
             return;
         }
         let from = self.checkpoint.freeing.len().saturating_sub(FREE_SLICE);

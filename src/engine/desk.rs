@@ -11,7 +11,7 @@ use super::keys::Keys;
 use super::orders::Orders;
 use super::outbox::Held;
 use super::shard::Shard;
-use crate::ids::{CommandId, OrderId, Seq, ServerId, ShardNo};
+use crate::ids::{CommandId, OrderId, Seq, ServerId, ShardNo, StoreId};
 use crate::limits::SHARDS_MAX;
 
 /// What a desk remembers.
@@ -74,7 +74,7 @@ impl Desk {
 
 impl Shard {
     pub(super) fn handle_publish(&mut self, from: ReplyTo, order: NewOrder) {
-        let known = order.key.and_then(|digest| self.known_order(digest));
+        let known = order.key.and_then(|digest| self.known_order(order.store, digest));
         let checked = match known {
             Some(Ok(reply)) => {
                 self.counters.replayed += 1;
@@ -91,12 +91,13 @@ impl Shard {
     }
 
     /// What was answered under the same key; `None` = the key is new.
-    fn known_order(&self, digest: KeyDigest) -> Option<Result<Reply, Refusal>> {
-        let (body, order) = self.desk.keys.find(digest.key)?;
+    fn known_order(&self, store: StoreId, digest: KeyDigest) -> Option<Result<Reply, Refusal>> {
+        let (body, seq) = self.desk.keys.find(digest.key)?;
         if body != digest.body {
             return Some(Err(Refusal::KeyConflict));
         }
-        Some(Ok(match self.desk.orders.find(order.seq) {
+        let order = OrderId { store, seq };
+        Some(Ok(match self.desk.orders.find(seq) {
             Some(row) => Reply::Published { order, replayed: true, commands: row.commands },
             None => Reply::PublishedAtRest { order },
         }))

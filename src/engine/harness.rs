@@ -43,6 +43,10 @@ pub(super) fn order(commands: Vec<NewCommand>) -> NewOrder {
     NewOrder { store: STORE, key: None, reference: None, player: None, ordered: false, commands }
 }
 
+pub(super) fn keyed(key: u64, body: u64) -> NewOrder {
+    NewOrder { key: Some(KeyDigest { key, body }), ..order(vec![command("a")]) }
+}
+
 pub(super) fn hello(window: u32) -> Hello {
     Hello { window, ..Hello::default() }
 }

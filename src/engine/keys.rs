@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::hash::FingerprintMap;
 use super::io::{KeyDigest, KeyRow};
-use crate::ids::{OrderId, Seq, StoreId};
+use crate::ids::Seq;
 use crate::time::{Millis, UnixMs};
 
 /// Milliseconds of a day.
@@ -18,8 +18,9 @@ const PARTS: usize = 64;
 struct Entry {
     body: u64,
     seq: Seq,
-    store: StoreId,
 }
+
+const _: () = assert!(size_of::<(u64, Entry)>() == 24);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -34,17 +35,18 @@ impl Keys {
         self.len
     }
 
-    /// The body's fingerprint and the order that a key stands for.
-    pub(super) fn find(&self, key: u64) -> Option<(u64, OrderId)> {
+    /// The body's fingerprint and the order that a key stands for. Its store is the one that asks: the key's fingerprint
+    /// is of both.
+    pub(super) fn find(&self, key: u64) -> Option<(u64, Seq)> {
         let part = key as usize % PARTS;
         let entry = self.days.values().rev().find_map(|day| day[part].get(&key))?;
-        Some((entry.body, OrderId { store: entry.store, seq: entry.seq }))
+        Some((entry.body, entry.seq))
     }
 
     pub(super) fn insert(&mut self, row: KeyRow) {
         let KeyRow { digest: KeyDigest { key, body }, order, at } = row;
         let day = self.days.entry(at.0 / DAY).or_insert_with(|| vec![FingerprintMap::default(); PARTS]);
-        let entry = Entry { body, seq: order.seq, store: order.store };
+        let entry = Entry { body, seq: order.seq };
         if day[key as usize % PARTS].insert(key, entry).is_none() {
             self.len += 1;
         }
@@ -64,6 +66,7 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::{OrderId, StoreId};
 
     #[test]
     fn whole_days_are_forgotten() {
@@ -75,7 +78,7 @@ mod tests {
         }
         keys.forget(UnixMs(9 * DAY), Millis(8 * DAY));
         assert_eq!(keys.find(100), None);
-        assert_eq!(keys.find(101), Some((1, order)));
+        assert_eq!(keys.find(101), Some((1, order.seq)));
         assert_eq!(keys.len(), 9);
     }
 }

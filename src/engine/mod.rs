@@ -46,3 +46,5 @@ mod fold_tests;
 mod harness;
 #[cfg(test)]
 mod shard_tests;
+#[cfg(test)]
+mod upkeep_tests;

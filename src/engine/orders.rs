@@ -128,19 +128,17 @@ impl Orders {
             .map(Order::row)
     }
 
-    /// Forgets the orders up to this seq.
-    pub(super) fn forget(&mut self, upto: Seq) {
-        while let Some(chunk) = self.chunks.front_mut() {
-            if chunk.back().is_some_and(|last| last.seq <= upto) {
-                self.len -= chunk.len();
-                self.chunks.pop_front();
-                continue;
-            }
-            let gone = chunk.partition_point(|order| order.seq <= upto);
-            chunk.drain(..gone);
-            self.len -= gone;
-            return;
+    /// Forgets orders up to this seq, a chunk or part of one; true when none is left.
+    pub(super) fn forget(&mut self, upto: Seq) -> bool {
+        let Some(chunk) = self.chunks.front_mut() else { return true };
+        let gone = chunk.partition_point(|order| order.seq <= upto);
+        self.len -= gone;
+        if gone == chunk.len() {
+            self.chunks.pop_front();
+            return self.chunks.is_empty();
         }
+        chunk.drain(..gone);
+        true
     }
 }
 
@@ -179,11 +177,11 @@ mod tests {
         assert_eq!(orders.find(Seq(rows[5].id.seq.0 + 64)), None);
         let page: Vec<OrderRow> = orders.rows_after(rows[1500].id.seq, 1000).collect();
         assert_eq!(page, rows[1501..2501]);
-        orders.forget(rows[2000].id.seq);
+        while !orders.forget(rows[2000].id.seq) {}
         assert_eq!(orders.find(rows[2000].id.seq), None);
         assert_eq!(orders.find(rows[2001].id.seq).as_ref(), Some(&rows[2001]));
         assert_eq!(orders.len, rows.len() - 2001);
-        orders.forget(rows[2998].id.seq);
+        while !orders.forget(rows[2998].id.seq) {}
         assert_eq!(orders.len, 0);
     }
 }

@@ -66,7 +66,11 @@ impl Shard {
 
     /// A waiting command gets its timer, if time alone can move it.
     pub(super) fn arm_waiting(&mut self, slot: u32) {
-        if let Some(at) = self.next_point(&self.commands[slot]) {
+        let command = &self.commands[slot];
+        if command.due == NEVER && command.rare().is_none() {
+            return;
+        }
+        if let Some(at) = self.next_point(command) {
             self.arm_command(slot, at);
         }
     }
@@ -98,6 +102,8 @@ impl Shard {
         if online {
             self.back_to_pending(slot, Note::PlayerJoined);
         } else {
+            // The player has left meanwhile: joining releases it, as it does any other.
+            self.commands[slot].rare_mut().absent_answers = 0;
             self.arm_waiting(slot);
         }
     }
