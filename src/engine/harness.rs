@@ -107,14 +107,14 @@ impl Rig {
         out
     }
 
-    pub(super) fn from(&mut self) -> ReplyTo {
+    pub(super) fn reply_to(&mut self) -> ReplyTo {
         self.requests += 1;
         ReplyTo { port: ConnId(0), request: self.requests }
     }
 
     /// Asks, and returns the only answer.
     pub(super) fn ask(&mut self, make: impl FnOnce(ReplyTo) -> Input) -> Reply {
-        let from = self.from();
+        let from = self.reply_to();
         let out = self.step(make(from));
         let mut replies = replies(&out, from);
         assert_eq!(replies.len(), 1, "exactly one answer");

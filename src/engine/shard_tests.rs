@@ -9,7 +9,7 @@ use crate::time::UnixMs;
 fn a_command_is_published_delivered_and_completed() {
     let mut rig = Rig::new();
     rig.connect(1, hello(10));
-    let from = rig.from();
+    let from = rig.reply_to();
     let out = rig.step(Input::Publish { from, order: Box::new(order(vec![command("a")])) });
     let id = match &replies(&out, from)[..] {
         [Reply::Published { order, replayed: false, commands }] => {
@@ -33,7 +33,7 @@ fn nothing_is_answered_before_it_is_durable() {
     let mut rig = Rig::new();
     rig.auto = false;
     rig.connect(1, hello(10));
-    let from = rig.from();
+    let from = rig.reply_to();
     let out = rig.step(Input::Publish { from, order: Box::new(order(vec![command("a")])) });
     assert!(out.is_empty(), "{out:?}");
     assert_eq!(rig.seal(), Some(FrameNo(1)));
@@ -59,7 +59,7 @@ fn nothing_is_answered_before_it_is_durable() {
 fn a_key_gives_the_same_order_again() {
     let mut rig = Rig::new();
     rig.auto = false;
-    let (first, second, third) = (rig.from(), rig.from(), rig.from());
+    let (first, second, third) = (rig.reply_to(), rig.reply_to(), rig.reply_to());
     let publish = |from, order| Input::Publish { from, order: Box::new(order) };
     assert!(rig.step(publish(first, keyed(5, 1))).is_empty());
     assert!(rig.step(publish(second, keyed(5, 1))).is_empty(), "waits for the same frame");
