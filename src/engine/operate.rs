@@ -108,11 +108,15 @@ impl Shard {
         limit: usize,
     ) -> Vec<CommandRow> {
         let Some(place) = self.servers.find(server) else { return Vec::new() };
-        let lane = &self.servers[place].lane;
+        let server = &self.servers[place];
+        let lane = &server.lane;
         let from = after.map_or(0, |after| lane.position_after(&self.commands, after));
+        // No more than these can be found: a long lane is not searched for what is not there.
+        let most =
+            status.filter(|status| !status.is_terminal()).map_or(u64::MAX, |status| server.count(status));
         lane.slots_from(from)
             .filter(|slot| status.is_none_or(|status| self.commands[*slot].status == status))
-            .take(limit.min(PAGE_MAX))
+            .take(limit.min(PAGE_MAX).min(usize::try_from(most).unwrap_or(usize::MAX)))
             .map(|slot| self.row(slot))
             .collect()
     }

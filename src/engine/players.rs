@@ -25,10 +25,10 @@ pub(super) struct Players {
     complete: bool,
     /// Anything was reported.
     reported: bool,
-    /// By lower-cased name: online, or known to have left.
-    seen: BTreeMap<Box<str>, bool>,
+    /// By lower-cased name.
+    seen: BTreeMap<Box<str>, Seen>,
     online: u32,
-    /// Names (lower-cased) of those online, by UUID.
+    /// Names (lower-cased) of those online, by UUID; no more than `seen` holds.
     names: BTreeMap<u128, Box<str>>,
     waiting_by_name: BTreeMap<Box<str>, Vec<u32>>,
     waiting_by_uuid: BTreeMap<u128, Vec<u32>>,
@@ -36,6 +36,14 @@ pub(super) struct Players {
     waiting: usize,
     /// Entries in both lists of those waiting.
     entries: usize,
+}
+
+/// One player of whom something was reported.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    /// Came, or else left.
+    online: bool,
+    uuid: Option<u128>,
 }
 
 /// The form under which names compare.
@@ -55,8 +63,8 @@ impl Players {
             return Presence::Online;
         }
         match self.seen.get(&folded(&player.name)) {
-            Some(true) => Presence::Online,
-            Some(false) => Presence::Offline,
+            Some(Seen { online: true, .. }) => Presence::Online,
+            Some(Seen { online: false, .. }) => Presence::Offline,
             None if self.complete => Presence::Offline,
             None => Presence::Unknown,
         }
@@ -101,35 +109,36 @@ impl Players {
     fn on_joined(&mut self, player: &Player) {
         // More than the game can hold is a faulty plugin: the rest counts as unknown or offline.
         if self.seen.len() >= PLAYERS_MAX {
-            self.seen.retain(|_, online| *online);
+            self.seen.retain(|_, seen| seen.online);
             if self.seen.len() >= PLAYERS_MAX {
                 return;
             }
         }
         let name = folded(&player.name);
+        self.forget_player(&name);
         if let Some(uuid) = player.uuid {
             self.names.insert(uuid, name.clone());
         }
-        if self.seen.insert(name, true) != Some(true) {
-            self.online += 1;
-        }
+        self.seen.insert(name, Seen { online: true, uuid: player.uuid });
+        self.online += 1;
     }
 
     fn on_left(&mut self, player: &Player) {
-        let mut name = folded(&player.name);
-        if let Some(uuid) = player.uuid
-            && let Some(known) = self.names.remove(&uuid)
-        {
-            name = known;
+        let known = player.uuid.and_then(|uuid| self.names.get(&uuid).cloned());
+        let name = known.unwrap_or_else(|| folded(&player.name));
+        self.forget_player(&name);
+        if !self.complete && self.seen.len() < PLAYERS_MAX {
+            self.seen.insert(name, Seen { online: false, uuid: None });
         }
-        self.names.retain(|_, known| *known != name);
-        let before = match self.complete {
-            true => self.seen.remove(&name),
-            false if self.seen.len() < PLAYERS_MAX => self.seen.insert(name, false),
-            false => self.seen.remove(&name),
-        };
-        if before == Some(true) {
-            self.online -= 1;
+    }
+
+    fn forget_player(&mut self, name: &str) {
+        let Some(seen) = self.seen.remove(name) else { return };
+        self.online -= u32::from(seen.online);
+        if let Some(uuid) = seen.uuid
+            && self.names.get(&uuid).is_some_and(|known| **known == *name)
+        {
+            self.names.remove(&uuid);
         }
     }
 

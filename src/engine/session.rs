@@ -239,6 +239,10 @@ impl Shard {
         while budget > 0
             && let Some((place, after)) = self.removals.pop_front()
         {
+            // Nothing of it was left, and another server has its place by now.
+            if self.servers[place].registered {
+                continue;
+            }
             let lane = &self.servers[place].lane;
             let from = lane.position_after(&self.commands, after);
             let slots: Vec<u32> = lane.slots_from(from).take(budget).collect();
