@@ -303,3 +303,34 @@ fn help_and_version_do_not_need_a_broker() {
         assert!(!output.stdout.contains(&0x1b), "colour only on a terminal");
     }
 }
+
+/// What `serve` says of settings that it refuses: they come from a file, the environment and flags.
+fn refusal(file: &str, environment: &[(&str, &str)], flags: &[&str]) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("fluxrelay.toml"), file).expect("a file");
+    let mut command = fluxrelay();
+    command.args(["serve", "--config", "fluxrelay.toml"]).args(flags).envs(environment.iter().copied());
+    let output = command.current_dir(folder.path()).output().expect("the binary runs");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(!folder.path().join("fluxrelay-data").exists(), "nothing is made before the settings are right");
+    String::from_utf8(output.stderr).expect("text")
+}
+
+#[test]
+fn a_flag_goes_before_the_environment_and_the_environment_before_the_file() {
+    let (file, variable) = ("queue_max = 0", ("FLUXRELAY_QUEUE_MAX", "11_000_000"));
+    let said = refusal(file, &[], &[]);
+    assert!(
+        said.contains("queue_max is \"0\" (in fluxrelay.toml): it must be 1 to 10000000 commands"),
+        "{said}"
+    );
+    let said = refusal(file, &[variable], &[]);
+    assert!(
+        said.contains("queue_max is \"11_000_000\" (by the environment variable FLUXRELAY_QUEUE_MAX)"),
+        "{said}"
+    );
+    let said = refusal(file, &[variable], &["--queue-max", "-3"]);
+    assert!(said.contains("queue_max is \"-3\" (by --queue-max)"), "{said}");
+    let said = refusal(file, &[variable], &["--queue-max", "1", "--listen", "0.0.0.0:0"]);
+    assert!(said.contains("listen is 0.0.0.0:0 (by --listen)"), "{said}");
+}
