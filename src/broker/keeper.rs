@@ -11,9 +11,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::Inner;
 use super::inbox::{Envelope, ToJournal};
-use crate::engine::{ImagePart, Input};
-use crate::ids::ShardNo;
-use crate::storage::{Checkpoint, CommitNo, StorageError};
+use crate::engine::Input;
+use crate::storage::{CommitNo, NextPart, StorageError};
 use crate::time::{Millis, UnixMs};
 
 /// Journal bytes after which a checkpoint is made before its time.
@@ -93,8 +92,19 @@ fn checkpoint(inner: &Inner) -> Result<Option<()>, StorageError> {
     if totals.len() < shards {
         return Ok(None);
     }
-    let Some(parts) = gather(&parts, shards) else { return Ok(None) };
-    inner.rest.write(Checkpoint { parts, totals })?;
+    let mut complete = 0;
+    let mut next = || {
+        if complete == shards {
+            return NextPart::Complete;
+        }
+        // The senders are gone before the last part: the shards have failed or ended.
+        let Ok((_, part)) = parts.recv() else { return NextPart::Abandoned };
+        complete += usize::from(part.last);
+        NextPart::Part(Box::new(part))
+    };
+    if !inner.rest.write_parts(&totals, &mut next)? {
+        return Ok(None);
+    }
     for shard in &inner.shards {
         shard.send_now(Envelope::Plain(Input::CheckpointDone));
     }
@@ -114,17 +124,4 @@ fn handled_by_all(inner: &Inner) -> Option<CommitNo> {
     }
     drop(sender);
     (done.iter().count() == inner.shards.len()).then_some(upto)
-}
-
-fn gather(parts: &Receiver<(ShardNo, ImagePart)>, shards: usize) -> Option<Vec<ImagePart>> {
-    let mut gathered = Vec::new();
-    let mut complete = 0;
-    for (_, part) in parts {
-        complete += usize::from(part.last);
-        gathered.push(part);
-        if complete == shards {
-            return Some(gathered);
-        }
-    }
-    None
 }

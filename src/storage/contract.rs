@@ -59,6 +59,17 @@ pub struct Checkpoint {
     pub totals: Vec<(ShardNo, FrameNo)>,
 }
 
+/// What comes next in a checkpoint.
+#[derive(Debug)]
+pub enum NextPart {
+    /// A part.
+    Part(Box<ImagePart>),
+    /// All parts were given.
+    Complete,
+    /// There will be no more although some are missing: store nothing.
+    Abandoned,
+}
+
 /// A page of ended commands.
 #[derive(Debug, Default)]
 pub struct EndedPage {
@@ -79,11 +90,27 @@ pub struct EndedCursor {
 
 /// What the journal amounts to, kept apart so that the journal can be trimmed.
 pub trait Rest: Send + Sync {
-    /// Stores a checkpoint, all or nothing, and returns once it is durable.
+    /// Stores a checkpoint, all or nothing, and returns true once it is durable. `next` gives its parts one by
+    /// one, those of a shard in order; when it gives up, nothing is stored and false is returned. `totals`: for
+    /// each shard, the frame at which its totals are exact.
     ///
     /// # Errors
     /// Any: the process must stop.
-    fn write(&self, checkpoint: Checkpoint) -> Result<(), StorageError>;
+    fn write_parts(
+        &self,
+        totals: &[(ShardNo, FrameNo)],
+        next: &mut dyn FnMut() -> NextPart,
+    ) -> Result<bool, StorageError>;
+
+    /// Stores a checkpoint whose parts are all there.
+    ///
+    /// # Errors
+    /// As [`Rest::write_parts`].
+    fn write(&self, checkpoint: Checkpoint) -> Result<(), StorageError> {
+        let mut parts = checkpoint.parts.into_iter();
+        let mut next = || parts.next().map_or(NextPart::Complete, |part| NextPart::Part(Box::new(part)));
+        self.write_parts(&checkpoint.totals, &mut next).map(drop)
+    }
 
     /// A command, live or ended.
     ///

@@ -15,7 +15,8 @@ mod rest;
 mod tables;
 
 pub use contract::{
-    Checkpoint, CommitNo, EncodedFrame, EndedCursor, EndedPage, Journal, Recovered, RecoveredFrame, Rest,
+    Checkpoint, CommitNo, EncodedFrame, EndedCursor, EndedPage, Journal, NextPart, Recovered, RecoveredFrame,
+    Rest,
 };
 pub use error::StorageError;
 pub use frame::{FrameEncoder, FrameHash};

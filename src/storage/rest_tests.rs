@@ -71,13 +71,23 @@ fn what_ends_leaves_the_live_ones() {
 }
 
 #[test]
-fn the_newest_revision_wins_within_a_checkpoint() {
+fn the_last_part_wins_within_a_checkpoint() {
     let (_journal, rest, _) = open();
     let newer = CommandRow { rev: 2, ..command(1, 64, Status::Failed) };
-    let parts = [newer.clone(), command(1, 64, Status::Pending)]
+    let parts = [command(1, 64, Status::Pending), newer.clone()]
         .map(|row| ImagePart { live: vec![row], ..ImagePart::default() });
     rest.write(Checkpoint { parts: parts.into(), totals: vec![] }).unwrap();
     assert_eq!(rest.command(newer.id).unwrap(), Some(newer));
+}
+
+#[test]
+fn an_abandoned_checkpoint_stores_nothing() {
+    let (_journal, rest, _) = open();
+    let part = ImagePart { live: vec![command(1, 64, Status::Pending)], ..ImagePart::default() };
+    let mut parts = [NextPart::Part(Box::new(part)), NextPart::Abandoned].into_iter();
+    assert!(!rest.write_parts(&[], &mut || parts.next().unwrap()).unwrap());
+    assert_eq!(rest.command(command(1, 64, Status::Pending).id).unwrap(), None);
+    rest.write(checkpoint(ImagePart::default())).unwrap();
 }
 
 #[test]

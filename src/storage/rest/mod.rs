@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use redb::{Database, ReadableTable, WriteTransaction};
 
 use super::clean::CleanMark;
-use super::contract::{Checkpoint, EndedCursor, EndedPage, Rest};
+use super::contract::{EndedCursor, EndedPage, NextPart, Rest};
 use super::error::{DbFile, StorageError};
 use super::record::{Flaw, StoreMeta};
 use super::tables::{
@@ -120,14 +120,28 @@ impl RedbRest {
 }
 
 impl Rest for RedbRest {
-    fn write(&self, checkpoint: Checkpoint) -> Result<(), StorageError> {
-        self.transact(|transaction, writer| {
-            let meta = write::write(transaction, &self.file, writer, &checkpoint)?;
+    fn write_parts(
+        &self,
+        totals: &[(ShardNo, FrameNo)],
+        next: &mut dyn FnMut() -> NextPart,
+    ) -> Result<bool, StorageError> {
+        let complete = self.transact(|transaction, writer| {
+            let mut write = write::Write::begin(transaction, &self.file, writer);
+            loop {
+                match next() {
+                    NextPart::Part(part) => write.part(*part)?,
+                    NextPart::Complete => break,
+                    NextPart::Abandoned => return Ok((None, false)),
+                }
+            }
+            let meta = write.finish(writer, totals)?;
             write_meta(transaction, &self.file, &meta)?;
-            Ok((Some(meta), ()))
+            Ok((Some(meta), true))
         })?;
-        self.writer.lock().recovered.clear();
-        Ok(())
+        if complete {
+            self.writer.lock().recovered.clear();
+        }
+        Ok(complete)
     }
 
     fn command(&self, id: CommandId) -> Result<Option<CommandRow>, StorageError> {

@@ -1,4 +1,4 @@
-//! One checkpoint as one transaction. Every table is written in rising key order.
+//! One checkpoint as one transaction, part by part: only one part and the lists of what changed are in memory.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,7 @@ use redb::{ReadableTable, WriteTransaction};
 
 use super::Writer;
 use crate::engine::{CommandRow, ImagePart, KeyRow, OrderRow};
-use crate::ids::{Seq, ServerId};
-use crate::storage::contract::Checkpoint;
+use crate::ids::{FrameNo, Seq, ServerId, ShardNo};
 use crate::storage::error::{DbFile, StorageError};
 use crate::storage::record::{
     EndedIndex, KEYS_PER_ROW, OrderIndex, ServerEntry, StoreMeta, encode_command, encode_keys, encode_order,
@@ -18,150 +17,170 @@ use crate::time::UnixMs;
 /// Orders named by one row of the index, so that no row is large and expiry goes in steps.
 const ORDERS_PER_ROW: usize = 4096;
 
-/// Writes everything but the meta row, which it returns.
-pub(super) fn write(
-    transaction: &WriteTransaction,
-    file: &DbFile,
-    writer: &Writer,
-    checkpoint: &Checkpoint,
-) -> Result<StoreMeta, StorageError> {
-    let mut meta = writer.meta.clone();
-    meta.checkpoint += 1;
-    for part in &checkpoint.parts {
-        meta.next_seq = meta.next_seq.max(part.next_seq);
-    }
-    // A shard that is no more was replayed into those that are, whose parts are all here.
-    for (shard, frame) in writer.recovered.iter().chain(&checkpoint.totals) {
-        meta.advance(*shard, *frame);
-    }
-
-    let write = Write { transaction, file, checkpoint: meta.checkpoint };
-    let ended = newest(&checkpoint.parts, |part| &part.ended);
-    let live = newest(&checkpoint.parts, |part| &part.live);
-    write.live(&live, &ended)?;
-    let added = write.ended(&ended)?;
-    write.servers(&checkpoint.parts, added)?;
-    let mut orders: Vec<&OrderRow> = checkpoint.parts.iter().flat_map(|part| &part.orders).collect();
-    orders.sort_unstable_by_key(|row| row.id.seq);
-    write.orders(&orders)?;
-    write.keys(checkpoint.parts.iter().flat_map(|part| &part.keys))?;
-    Ok(meta)
-}
-
-/// The commands of all parts by rising seq, of each only the newest revision.
-fn newest<'a>(parts: &'a [ImagePart], rows: fn(&'a ImagePart) -> &'a Vec<CommandRow>) -> Vec<&'a CommandRow> {
-    let mut all: Vec<&CommandRow> = parts.iter().flat_map(rows).collect();
-    all.sort_unstable_by_key(|row| (row.id.seq, std::cmp::Reverse(row.rev)));
-    all.dedup_by_key(|row| row.id.seq);
-    all
-}
-
-struct Write<'a> {
+/// A checkpoint that is being written.
+pub(super) struct Write<'a> {
     transaction: &'a WriteTransaction,
     file: &'a DbFile,
-    checkpoint: u64,
-}
-
-impl Write<'_> {
-    /// Replaces live commands and removes those that have ended.
-    fn live(&self, live: &[&CommandRow], ended: &[&CommandRow]) -> Result<(), StorageError> {
-        let mut table = self.transaction.open_table(LIVE).map_err(self.file.redb("open a table of"))?;
-        for row in ended {
-            table.remove(row.id.seq.0).map_err(self.file.redb("write"))?;
-        }
-        for row in live {
-            if ended.binary_search_by_key(&row.id.seq, |row| row.id.seq).is_err() {
-                table.insert(row.id.seq.0, &encode_command(row)[..]).map_err(self.file.redb("write"))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Inserts ended commands; returns those that were not there before, by (server, seq). After a crash a
-    /// checkpoint may bring some again, and they must not be listed twice.
-    fn ended<'r>(&self, ended: &[&'r CommandRow]) -> Result<Vec<&'r CommandRow>, StorageError> {
-        let mut table = self.transaction.open_table(ENDED).map_err(self.file.redb("open a table of"))?;
-        let mut added = Vec::with_capacity(ended.len());
-        for row in ended {
-            let before = table.insert(row.id.seq.0, &encode_command(row)[..]);
-            if before.map_err(self.file.redb("write"))?.is_none() {
-                added.push(*row);
-            }
-        }
-        added.sort_by_key(|row| row.id.server);
-        Ok(added)
-    }
-
-    /// Sets totals, and puts one row in front of the list of each server on which commands have ended.
-    fn servers(&self, parts: &[ImagePart], added: Vec<&CommandRow>) -> Result<(), StorageError> {
-        let mut table = self.transaction.open_table(SERVERS).map_err(self.file.redb("open a table of"))?;
-        let mut lists =
-            self.transaction.open_table(ENDED_BY_SERVER).map_err(self.file.redb("open a table of"))?;
-        let mut changed: BTreeMap<ServerId, Change<'_>> = BTreeMap::new();
-        for row in parts.iter().flat_map(|part| &part.servers) {
-            changed.entry(row.server).or_default().totals = Some(row.ended);
-        }
-        for rows in added.chunk_by(|a, b| a.id.server == b.id.server) {
-            changed.entry(rows[0].id.server).or_default().added = rows;
-        }
-        for (server, change) in changed {
-            let mut entry = match table.get(server.0).map_err(self.file.redb("read"))? {
-                Some(row) => ServerEntry::decode(server, row.value())
-                    .map_err(|flaw| self.file.damaged("servers", server.0, flaw))?,
-                None => ServerEntry::default(),
-            };
-            if let Some(ended) = change.totals {
-                entry.ended = ended;
-            }
-            if !change.added.is_empty() {
-                let index = EndedIndex {
-                    before: entry.newest,
-                    latest: change.added.iter().map(|row| row.status_at).max().unwrap_or_default(),
-                    seqs: change.added.iter().map(|row| row.id.seq).collect(),
-                };
-                let row = index.encode(self.checkpoint, server);
-                lists.insert((self.checkpoint, server.0), &row[..]).map_err(self.file.redb("write"))?;
-                entry.newest = self.checkpoint;
-            }
-            table.insert(server.0, &entry.encode(server)[..]).map_err(self.file.redb("write"))?;
-        }
-        Ok(())
-    }
-
-    fn orders(&self, orders: &[&OrderRow]) -> Result<(), StorageError> {
-        let mut table = self.transaction.open_table(ORDERS).map_err(self.file.redb("open a table of"))?;
-        let mut added: Vec<&OrderRow> = Vec::with_capacity(orders.len());
-        for row in orders {
-            let before = table.insert(row.id.seq.0, &encode_order(row)[..]);
-            if before.map_err(self.file.redb("write"))?.is_none() {
-                added.push(row);
-            }
-        }
-        let mut index =
-            self.transaction.open_table(ORDERS_BY_CHECKPOINT).map_err(self.file.redb("open a table of"))?;
-        for (chunk, rows) in (0..).zip(added.chunks(ORDERS_PER_ROW)) {
-            let latest: UnixMs = rows.iter().map(|row| row.accepted_at).max().unwrap_or_default();
-            let seqs: Vec<Seq> = rows.iter().map(|row| row.id.seq).collect();
-            let row = OrderIndex { latest, seqs }.encode(self.checkpoint, chunk);
-            index.insert((self.checkpoint, chunk), &row[..]).map_err(self.file.redb("write"))?;
-        }
-        Ok(())
-    }
-
-    fn keys<'k>(&self, keys: impl Iterator<Item = &'k KeyRow>) -> Result<(), StorageError> {
-        let keys: Vec<KeyRow> = keys.copied().collect();
-        let mut table = self.transaction.open_table(KEYS).map_err(self.file.redb("open a table of"))?;
-        for (chunk, keys) in (0..).zip(keys.chunks(KEYS_PER_ROW)) {
-            let row = encode_keys(self.checkpoint, chunk, keys);
-            table.insert((self.checkpoint, chunk), &row[..]).map_err(self.file.redb("write"))?;
-        }
-        Ok(())
-    }
+    meta: StoreMeta,
+    servers: BTreeMap<ServerId, Changed>,
+    orders: Vec<(Seq, UnixMs)>,
+    keys: Vec<KeyRow>,
+    key_rows: u32,
+    order_rows: u32,
 }
 
 /// What one checkpoint changes about a server.
 #[derive(Default)]
-struct Change<'a> {
+struct Changed {
     totals: Option<[u64; 3]>,
-    added: &'a [&'a CommandRow],
+    /// Ended commands that were not listed before.
+    ended: Vec<Seq>,
+    latest: UnixMs,
+}
+
+impl<'a> Write<'a> {
+    pub(super) fn begin(transaction: &'a WriteTransaction, file: &'a DbFile, writer: &Writer) -> Write<'a> {
+        let mut meta = writer.meta.clone();
+        meta.checkpoint += 1;
+        Write {
+            transaction,
+            file,
+            meta,
+            servers: BTreeMap::new(),
+            orders: Vec::new(),
+            keys: Vec::new(),
+            key_rows: 0,
+            order_rows: 0,
+        }
+    }
+
+    /// Writes one part. Of a command that several parts hold, the last one counts.
+    pub(super) fn part(&mut self, mut part: ImagePart) -> Result<(), StorageError> {
+        self.meta.next_seq = self.meta.next_seq.max(part.next_seq);
+        part.live.sort_unstable_by_key(|row| row.id.seq);
+        part.ended.sort_unstable_by_key(|row| row.id.seq);
+        part.orders.sort_unstable_by_key(|row| row.id.seq);
+        self.live(&part)?;
+        self.ended(&part.ended)?;
+        for row in &part.servers {
+            self.servers.entry(row.server).or_default().totals = Some(row.ended);
+        }
+        self.orders(&part.orders)?;
+        self.keys.append(&mut part.keys);
+        self.key_rows(KEYS_PER_ROW)
+    }
+
+    /// Writes the lists, and returns the meta row to be written.
+    pub(super) fn finish(
+        mut self,
+        writer: &Writer,
+        totals: &[(ShardNo, FrameNo)],
+    ) -> Result<StoreMeta, StorageError> {
+        self.key_rows(1)?;
+        self.order_index(1)?;
+        for (server, changed) in std::mem::take(&mut self.servers) {
+            self.server(server, changed)?;
+        }
+        // A shard that is no more was replayed into those that are, whose parts are all here.
+        for (shard, frame) in writer.recovered.iter().chain(totals) {
+            self.meta.advance(*shard, *frame);
+        }
+        Ok(self.meta)
+    }
+
+    /// Replaces live commands and removes those that have ended.
+    fn live(&self, part: &ImagePart) -> Result<(), StorageError> {
+        let mut table = self.transaction.open_table(LIVE).map_err(self.file.redb("open a table of"))?;
+        for row in &part.live {
+            table.insert(row.id.seq.0, &encode_command(row)[..]).map_err(self.file.redb("write"))?;
+        }
+        for row in &part.ended {
+            table.remove(row.id.seq.0).map_err(self.file.redb("write"))?;
+        }
+        Ok(())
+    }
+
+    /// Inserts ended commands and notes those that were not there before: after a crash a checkpoint may bring
+    /// some again, and they must not be listed twice.
+    fn ended(&mut self, ended: &[CommandRow]) -> Result<(), StorageError> {
+        let mut table = self.transaction.open_table(ENDED).map_err(self.file.redb("open a table of"))?;
+        for row in ended {
+            let before = table.insert(row.id.seq.0, &encode_command(row)[..]);
+            if before.map_err(self.file.redb("write"))?.is_none() {
+                let changed = self.servers.entry(row.id.server).or_default();
+                changed.ended.push(row.id.seq);
+                changed.latest = changed.latest.max(row.status_at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets a server's totals, and puts a row in front of its list when commands of it have ended.
+    fn server(&self, server: ServerId, mut changed: Changed) -> Result<(), StorageError> {
+        let mut table = self.transaction.open_table(SERVERS).map_err(self.file.redb("open a table of"))?;
+        let mut entry = match table.get(server.0).map_err(self.file.redb("read"))? {
+            Some(row) => ServerEntry::decode(server, row.value())
+                .map_err(|flaw| self.file.damaged("servers", server.0, flaw))?,
+            None => ServerEntry::default(),
+        };
+        if let Some(ended) = changed.totals {
+            entry.ended = ended;
+        }
+        if !changed.ended.is_empty() {
+            changed.ended.sort_unstable();
+            let index = EndedIndex { before: entry.newest, latest: changed.latest, seqs: changed.ended };
+            let mut lists =
+                self.transaction.open_table(ENDED_BY_SERVER).map_err(self.file.redb("open a table of"))?;
+            let row = index.encode(self.meta.checkpoint, server);
+            lists.insert((self.meta.checkpoint, server.0), &row[..]).map_err(self.file.redb("write"))?;
+            entry.newest = self.meta.checkpoint;
+        }
+        table.insert(server.0, &entry.encode(server)[..]).map_err(self.file.redb("write"))?;
+        Ok(())
+    }
+
+    fn orders(&mut self, orders: &[OrderRow]) -> Result<(), StorageError> {
+        let mut table = self.transaction.open_table(ORDERS).map_err(self.file.redb("open a table of"))?;
+        for row in orders {
+            let before = table.insert(row.id.seq.0, &encode_order(row)[..]);
+            if before.map_err(self.file.redb("write"))?.is_none() {
+                self.orders.push((row.id.seq, row.accepted_at));
+            }
+        }
+        drop(table);
+        self.order_index(ORDERS_PER_ROW)
+    }
+
+    /// Writes rows of the index while at least `least` new orders are not in it.
+    fn order_index(&mut self, least: usize) -> Result<(), StorageError> {
+        while self.orders.len() >= least {
+            let rest = self.orders.split_off(ORDERS_PER_ROW.min(self.orders.len()));
+            let rows = std::mem::replace(&mut self.orders, rest);
+            let latest = rows.iter().map(|(_, at)| *at).max().unwrap_or_default();
+            let seqs = rows.into_iter().map(|(seq, _)| seq).collect();
+            let row = OrderIndex { latest, seqs }.encode(self.meta.checkpoint, self.order_rows);
+            let mut index = self
+                .transaction
+                .open_table(ORDERS_BY_CHECKPOINT)
+                .map_err(self.file.redb("open a table of"))?;
+            index
+                .insert((self.meta.checkpoint, self.order_rows), &row[..])
+                .map_err(self.file.redb("write"))?;
+            self.order_rows += 1;
+        }
+        Ok(())
+    }
+
+    /// Writes rows of keys while at least `least` are not written.
+    fn key_rows(&mut self, least: usize) -> Result<(), StorageError> {
+        while self.keys.len() >= least {
+            let rest = self.keys.split_off(KEYS_PER_ROW.min(self.keys.len()));
+            let keys = std::mem::replace(&mut self.keys, rest);
+            let row = encode_keys(self.meta.checkpoint, self.key_rows, &keys);
+            let mut table = self.transaction.open_table(KEYS).map_err(self.file.redb("open a table of"))?;
+            table.insert((self.meta.checkpoint, self.key_rows), &row[..]).map_err(self.file.redb("write"))?;
+            self.key_rows += 1;
+        }
+        Ok(())
+    }
 }
