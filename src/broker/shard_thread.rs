@@ -2,7 +2,7 @@
 //!
 //! The only thread that touches its `Shard`. It never waits for a disk, a socket or another shard.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::request::{BrokerError, Published};
 use crate::engine::{Event, ImagePart, Input, Output, PluginOut, Refusal, Reply, ReplyTo, Shard};
 use crate::ids::{ConnId, FrameNo, OrderId, ShardNo};
 use crate::storage::FrameEncoder;
-use crate::time::UnixMs;
+use crate::time::{Millis, UnixMs};
 
 /// Messages handled before outputs are carried away and a frame is submitted.
 const BATCH_MAX: usize = 512;
@@ -26,6 +26,9 @@ const EXPORT_ROWS: usize = 256;
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// How often a part of a checkpoint that found no room is offered again.
 const PART_AGAIN: Duration = Duration::from_millis(1);
+/// How long a confirmation waits for company: most then travel with the next delivery, and cost no system call and
+/// no wake-up of their own on either side. They are cumulative and nothing waits for them but the plugin's memory.
+const CONFIRM_LINGER: Millis = Millis(50);
 /// The `ReplyTo::port` of calls that wait for their answer.
 pub(super) const CALLS: ConnId = ConnId(0);
 
@@ -37,6 +40,8 @@ pub(super) struct ShardThread {
     inner: Arc<Inner>,
     connections: HashMap<ConnId, Arc<Mailbox>>,
     calls: HashMap<u64, oneshot::Sender<Reply>>,
+    /// Mailboxes with a confirmation that waits for company, and until when.
+    lingering: VecDeque<(UnixMs, Arc<Mailbox>)>,
     outputs: Vec<Output>,
     events: Vec<Event>,
     in_flight: usize,
@@ -70,6 +75,7 @@ impl ShardThread {
             inner,
             connections: HashMap::new(),
             calls: HashMap::new(),
+            lingering: VecDeque::new(),
             outputs: Vec::new(),
             events: Vec::new(),
             in_flight: 0,
@@ -85,7 +91,8 @@ impl ShardThread {
         self.outputs = outputs;
         let mut now = self.inner.clock.now();
         loop {
-            self.carry_outputs();
+            self.carry_outputs(now);
+            self.nudge(now);
             self.submit();
             self.export_part();
             self.inner.counters[usize::from(self.no.0)].lock().clone_from(&self.shard.counters());
@@ -94,7 +101,7 @@ impl ShardThread {
             let mut handled = 0;
             while let Some(envelope) = next {
                 if matches!(envelope, Envelope::Stop) {
-                    self.carry_outputs();
+                    self.carry_outputs(now);
                     self.submit_now();
                     return;
                 }
@@ -118,8 +125,9 @@ impl ShardThread {
             Some(Export { held: Some(_), .. }) => return PART_AGAIN,
             None => {}
         }
-        let due = self.shard.next_due().map_or(SLEEP_MAX, |due| Duration::from_millis((due - now).0.max(1)));
-        due.min(SLEEP_MAX)
+        let nudge = self.lingering.front().map(|(due, _)| *due);
+        let due = self.shard.next_due().into_iter().chain(nudge).min();
+        due.map_or(SLEEP_MAX, |due| Duration::from_millis((due - now).0.max(1))).min(SLEEP_MAX)
     }
 
     fn take(&mut self, now: UnixMs, envelope: Envelope) {
@@ -155,7 +163,7 @@ impl ShardThread {
                 self.step(now, Input::Durable(frame));
             }
             Envelope::Barrier(done) => {
-                self.carry_outputs();
+                self.carry_outputs(now);
                 let _ = done.send(());
             }
             Envelope::Checkpoint { began, parts } => {
@@ -193,11 +201,11 @@ impl ShardThread {
         }
     }
 
-    fn carry_outputs(&mut self) {
+    fn carry_outputs(&mut self, now: UnixMs) {
         let mut outputs = std::mem::take(&mut self.outputs);
         for output in outputs.drain(..) {
             match output {
-                Output::Plugin { conn, message } => self.tell_plugin(conn, message),
+                Output::Plugin { conn, message } => self.tell_plugin(now, conn, message),
                 Output::Reply { to, reply } if to.port == CALLS => {
                     if let Some(caller) = self.calls.remove(&to.request) {
                         // A caller that has gone away needs no answer.
@@ -217,13 +225,27 @@ impl ShardThread {
         }
     }
 
-    fn tell_plugin(&mut self, conn: ConnId, message: PluginOut) {
+    fn tell_plugin(&mut self, now: UnixMs, conn: ConnId, message: PluginOut) {
         if matches!(message, PluginOut::Close(_)) {
             if let Some(mailbox) = self.connections.remove(&conn) {
                 mailbox.push(ToPeer::Plugin(message));
             }
-        } else if let Some(mailbox) = self.connections.get(&conn) {
+            return;
+        }
+        let Some(mailbox) = self.connections.get(&conn) else { return };
+        if !matches!(message, PluginOut::Confirm { .. }) {
             mailbox.push(ToPeer::Plugin(message));
+        } else if mailbox.push_quietly(ToPeer::Plugin(message)) {
+            self.lingering.push_back((now + CONFIRM_LINGER, Arc::clone(mailbox)));
+        }
+    }
+
+    /// Wakes connections whose confirmations found no company in time.
+    fn nudge(&mut self, now: UnixMs) {
+        while self.lingering.front().is_some_and(|(due, _)| *due <= now) {
+            if let Some((_, mailbox)) = self.lingering.pop_front() {
+                mailbox.nudge();
+            }
         }
     }
 

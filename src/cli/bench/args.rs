@@ -56,7 +56,7 @@ pub(in crate::cli) struct ThroughputArgs {
     /// Publisher connections
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(in crate::cli) connections: u32,
-    /// Orders in flight on each: published and not yet both acknowledged and completed
+    /// Orders in flight on each: published and not yet both acknowledged and reported by the plugin
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(in crate::cli) in_flight: u32,
     /// Bytes of each command

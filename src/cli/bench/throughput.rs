@@ -1,8 +1,8 @@
-//! Closed loop: so many orders in flight on each connection, each replaced when it is both acknowledged and completed.
+//! Closed loop: so many orders in flight on each connection, each replaced when its publish is acknowledged and its
+//! command has arrived, been run and reported.
 //!
-//! "Completed" is the broker's confirmation that the result is durable, not the moment in which the plugin ran it.
+//! What is counted is the broker's confirmation that a result is durable, not the moment in which the plugin ran it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -25,7 +25,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the loops share.
 struct Shared {
-    /// One for each order in flight: told when its command is completed.
+    /// One for each order in flight: told when its command has run.
     slots: Vec<Notify>,
     completed: AtomicU64,
     acknowledged: AtomicU64,
@@ -36,27 +36,22 @@ struct Shared {
 /// A game server that runs everything at once.
 struct Runner {
     shared: Arc<Shared>,
-    /// Slots of commands whose results are not confirmed.
-    unconfirmed: HashMap<Seq, usize>,
 }
 
 impl PluginHandler for Runner {
     fn run(&mut self, commands: Vec<DeliveredCommand>, reports: &mut Vec<Outcome>) {
         self.shared.ran.fetch_add(commands.len() as u64, Ordering::Relaxed);
         for command in commands {
-            if let Some(slot) = text::number(&command.text) {
-                self.unconfirmed.insert(command.id.seq, slot as usize);
-            }
+            let slot = text::number(&command.text);
             reports.push(command.completed(None));
+            if let Some(slot) = slot.and_then(|slot| self.shared.slots.get(slot as usize)) {
+                slot.notify_one();
+            }
         }
     }
 
     fn confirmed(&mut self, commands: &[Seq]) {
-        for seq in commands {
-            if let Some(slot) = self.unconfirmed.remove(seq).and_then(|slot| self.shared.slots.get(slot)) {
-                slot.notify_one();
-            }
-        }
+        self.shared.completed.fetch_add(commands.len() as u64, Ordering::Relaxed);
     }
 }
 
@@ -77,7 +72,7 @@ pub(super) async fn run(
         ran: AtomicU64::new(0),
         stop: AtomicBool::new(false),
     });
-    let runner = || Runner { shared: Arc::clone(&shared), unconfirmed: HashMap::new() };
+    let runner = || Runner { shared: Arc::clone(&shared) };
     let plugins = fleet::connect(broker, &servers, quiet, runner).await?;
     let publishers = fleet::publishers(broker, args.connections, args.in_flight).await?;
     let mut loops = tokio::task::JoinSet::new();
@@ -94,8 +89,13 @@ pub(super) async fn run(
     let (seconds, after) = (started.elapsed().as_secs_f64(), shared.completed.load(Ordering::Relaxed));
     let (broker_after, own_after) = (broker.usage(), usage(std::process::id()));
     shared.stop.store(true, Ordering::Relaxed);
-    let drained =
-        tokio::time::timeout(DRAIN_TIMEOUT, async { while loops.join_next().await.is_some() {} }).await;
+    let drained = tokio::time::timeout(DRAIN_TIMEOUT, async {
+        while loops.join_next().await.is_some() {}
+        while shared.completed.load(Ordering::Relaxed) < shared.acknowledged.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
     progress.finish_and_clear();
     if drained.is_err() {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -120,7 +120,9 @@ pub(super) async fn run(
     if let (Some(before), Some(after)) = (own_before, own_after) {
         report.figure("load generator cpu", (after.cpu - before.cpu).as_secs_f64() / seconds, "cores");
     }
-    report.note("an order is in flight until its publish is answered and its command's result is confirmed, both durable");
+    report
+        .note("in flight: until the publish is acknowledged as durable and the command was run and reported");
+    report.note("counted: results that the broker has confirmed as durable");
     Ok(report)
 }
 
@@ -145,7 +147,6 @@ async fn closed_loop(
             }
         }
         shared.slots[slot].notified().await;
-        shared.completed.fetch_add(1, Ordering::Relaxed);
     }
 }
 
