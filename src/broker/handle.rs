@@ -7,14 +7,15 @@ use super::Inner;
 use super::cursor::Cursor;
 use super::events::{EventId, EventStream};
 use super::inbox::Envelope;
+use super::inner::order_bytes;
 use super::mailbox::{Mailbox, ToPeer};
 use super::registry::Registry;
 use super::request::{BrokerError, CommandPage, OrderRequest, Published, ResendFilter};
 use super::shard_thread::refused;
 use super::stats::Snapshot;
 use crate::engine::{
-    CloseReason, CollectFilter, CommandResult, CommandRow, Delivery, Hello, Input, NewCommand, NewOrder,
-    Operation, OrderRow, PlayerNews, Query, Refusal, Reply, Seq, ServerState, Status,
+    CloseReason, CollectFilter, CommandResult, CommandRow, Delivery, Hello, Input, Operation, OrderRow,
+    PlayerNews, Query, Refusal, Reply, Seq, ServerState, Status,
 };
 use crate::ids::{CommandId, ConnId, OrderId, ServerId, ShardNo, StoreId};
 use crate::limits::PAGE_MAX;
@@ -43,16 +44,9 @@ impl Handle {
     /// # Errors
     /// Any [`BrokerError`]; after `Stopping` the order may have been accepted (repeat it with the same key).
     pub async fn publish(&self, store: StoreId, request: OrderRequest) -> Result<Published, BrokerError> {
-        let order = self.inner.resolve(store, request)?;
-        let bytes = order_bytes(&order);
-        let shard = self.inner.desk(store);
-        match self.inner.call(shard, bytes, |from| Input::Publish { from, order }).await? {
-            Reply::Published { order, replayed, commands } => Ok(Published { order, replayed, commands }),
-            Reply::PublishedAtRest { order } => {
-                let row = self.inner.at_rest(move |inner| inner.order_at_rest(order)).await?;
-                Ok(Published { order, replayed: true, commands: row.commands })
-            }
-            other => unexpected(other),
+        match self.inner.resolve(store, request) {
+            Ok(order) => self.inner.publish(order).await,
+            Err(unresolved) => self.inner.publish_unresolved(store, unresolved).await,
         }
     }
 
@@ -375,17 +369,19 @@ pub struct PublisherLink {
 impl PublisherLink {
     /// Exactly one `ToPeer::Published { request, .. }` follows in the mailbox.
     pub async fn publish(&self, request: u64, order: OrderRequest) {
-        let sent = match self.handle.inner.resolve(self.store, order) {
+        let inner = &self.handle.inner;
+        let result = match inner.resolve(self.store, order) {
             Ok(order) => {
                 let bytes = order_bytes(&order);
-                let shard = self.handle.inner.shard(self.handle.inner.desk(self.store));
-                shard.send(Envelope::Publish { conn: self.conn, request, order }, bytes).await
+                let publish = Envelope::Publish { conn: self.conn, request, order };
+                match inner.shard(inner.desk(self.store)).send(publish, bytes).await {
+                    Ok(()) => return,
+                    Err(error) => Err(error),
+                }
             }
-            Err(error) => Err(error),
+            Err(unresolved) => inner.publish_unresolved(self.store, unresolved).await,
         };
-        if let Err(error) = sent {
-            self.mailbox.push(ToPeer::Published { request, result: Err(error) });
-        }
+        self.mailbox.push(ToPeer::Published { request, result });
     }
 }
 
@@ -394,10 +390,6 @@ impl Drop for PublisherLink {
         let inner = &self.handle.inner;
         inner.shard(inner.desk(self.store)).send_now(Envelope::Detach { conn: self.conn });
     }
-}
-
-fn order_bytes(order: &NewOrder) -> usize {
-    order.commands.iter().map(|command| size_of::<NewCommand>() + command.text.len()).sum()
 }
 
 /// An answer that does not fit its request: only a refusal may come instead.

@@ -12,11 +12,11 @@ use super::digest::canonical;
 use super::events::EventHub;
 use super::inbox::{Envelope, Inbox, ToJournal};
 use super::registry::Registry;
-use super::request::{BrokerError, OrderRequest, RequestedCommand, Target};
+use super::request::{BrokerError, OrderRequest, Published, RequestedCommand, Target};
 use super::shard_thread::CALLS;
 use super::stats::{JournalStats, Snapshot};
 use crate::credentials::Fingerprints;
-use crate::engine::{Counters, Input, KeyDigest, NewCommand, NewOrder, OrderRow, Reply, ReplyTo};
+use crate::engine::{Counters, Input, KeyDigest, NewCommand, NewOrder, OrderRow, Refusal, Reply, ReplyTo};
 use crate::ids::{ConnId, OrderId, ServerId, ShardNo, StoreId};
 use crate::limits::ORDER_COMMANDS_MAX;
 use crate::storage::{Rest, StorageError};
@@ -131,14 +131,7 @@ impl Inner {
     }
 
     /// Checks an order's servers, expands `"*"`, makes its fingerprints.
-    pub(super) fn resolve(
-        &self,
-        store: StoreId,
-        request: OrderRequest,
-    ) -> Result<Box<NewOrder>, BrokerError> {
-        if self.is_stopping() {
-            return Err(BrokerError::Stopping);
-        }
+    pub(super) fn resolve(&self, store: StoreId, request: OrderRequest) -> Result<Box<NewOrder>, Unresolved> {
         let key = request.key.as_deref().map(|key| KeyDigest {
             key: self.fingerprints.key(store, key),
             body: self.fingerprints.body(|take| canonical(&request, take)),
@@ -148,9 +141,47 @@ impl Inner {
         let mut commands = Vec::with_capacity(requested.len());
         for RequestedCommand { target, delay, mut command } in requested {
             command.not_before = command.not_before.max(delay.map(|delay| now + delay));
-            self.resolve_target(store, target, command, &mut commands)?;
+            if let Err(error) = self.resolve_target(store, target, command, &mut commands) {
+                return Err(Unresolved { error, key });
+            }
+        }
+        if self.is_stopping() {
+            return Err(Unresolved { error: BrokerError::Stopping, key: None });
         }
         Ok(Box::new(NewOrder { store, key, reference, player, ordered, commands }))
+    }
+
+    /// Accepts an order, or finds the one that has its key.
+    pub(super) async fn publish(self: &Arc<Inner>, order: Box<NewOrder>) -> Result<Published, BrokerError> {
+        let (shard, bytes) = (self.desk(order.store), order_bytes(&order));
+        match self.call(shard, bytes, |from| Input::Publish { from, order }).await? {
+            Reply::Published { order, replayed, commands } => Ok(Published { order, replayed, commands }),
+            Reply::PublishedAtRest { order } => {
+                let row = self.at_rest(move |inner| inner.order_at_rest(order)).await?;
+                Ok(Published { order, replayed: true, commands: row.commands })
+            }
+            other => unreachable!("the engine answered a publish with {other:?}"),
+        }
+    }
+
+    /// The answer to a publish whose servers could not be resolved: a repeated one is answered as it was, whatever
+    /// became of its servers since.
+    pub(super) async fn publish_unresolved(
+        self: &Arc<Inner>,
+        store: StoreId,
+        unresolved: Unresolved,
+    ) -> Result<Published, BrokerError> {
+        let Unresolved { error, key } = unresolved;
+        if key.is_none() {
+            return Err(error);
+        }
+        // An order without commands is never accepted; the desk only looks for its key.
+        let (reference, player, commands) = (None, None, Vec::new());
+        let question = NewOrder { store, key, reference, player, ordered: false, commands };
+        match self.publish(Box::new(question)).await {
+            Err(BrokerError::Refused(Refusal::Overloaded)) => Err(error),
+            found => found,
+        }
     }
 
     /// Adds a command once for each server that it is for.
@@ -191,4 +222,15 @@ impl Inner {
         snapshot.queued_inputs = self.shards.iter().map(|shard| shard.waiting() as u64).sum();
         snapshot
     }
+}
+
+/// An order that cannot be accepted as its servers are, and the key under which it may have been before.
+pub(super) struct Unresolved {
+    pub(super) error: BrokerError,
+    pub(super) key: Option<KeyDigest>,
+}
+
+/// What an order weighs on its way to the desk.
+pub(super) fn order_bytes(order: &NewOrder) -> usize {
+    order.commands.iter().map(|command| size_of::<NewCommand>() + command.text.len()).sum()
 }
