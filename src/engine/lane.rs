@@ -4,6 +4,7 @@
 //! A waiting command costs four bytes here: what was never looked at lies behind the cursor `fresh`, and only
 //! commands that come back (a retry, a lost delivery, a joined player) stand in `again`.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 
 use super::command::{Command, Flag};
@@ -21,6 +22,8 @@ pub(super) struct Lane {
     passed: u64,
     /// Looked at before, to be looked at again.
     again: BTreeMap<u64, u32>,
+    /// Where the last look-up ended: a hint, never relied on.
+    found: Cell<usize>,
     /// Commands with a predecessor, in memory.
     pub(super) followers: u32,
     /// Commands that were exported as ended and leave with the next [`Lane::take_leaving`].
@@ -91,11 +94,17 @@ impl Lane {
         low
     }
 
-    /// A command by its seq.
+    /// A command by its seq. Answers come in order as a rule: the one after the last found is tried first.
     pub(super) fn find(&self, commands: &Slab<Command>, seq: Seq) -> Option<u32> {
+        let is_it = |slot: &u32| commands[*slot].seq == seq;
+        let next = self.found.get() + 1;
+        if let Some(slot) = self.at(next).filter(is_it) {
+            self.found.set(next);
+            return Some(slot);
+        }
         let position = self.position_after(commands, seq).checked_sub(1)?;
-        let slot = self.slots[position];
-        (commands[slot].seq == seq).then_some(slot)
+        self.found.set(position);
+        self.at(position).filter(is_it)
     }
 
     /// The next of the same ordered order that has not ended.
