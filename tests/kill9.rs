@@ -259,7 +259,7 @@ fn nothing_acknowledged_is_lost_and_nothing_runs_twice() {
         runtime.block_on(publisher).expect("no publisher panicked");
     }
     world.calm.store(true, Ordering::Relaxed);
-    settle(&broker, &key, &servers, &world);
+    settle(&broker, &key, &servers, &world, &plugins);
     let statuses = read_all(&broker, &key, &servers);
     check(&world, &statuses);
     replays_give_the_same_ids(&runtime, &broker, &key, &world);
@@ -318,8 +318,15 @@ fn publisher_client(broker: &Broker, key: &str) -> PublisherClient {
 
 /// Waits until every command has ended or is in doubt, and decides about doubts as an operator who saw the console:
 /// what did not run is sent again.
-fn settle(broker: &Broker, key: &str, servers: &[ServerId], world: &World) {
+fn settle(
+    broker: &Broker,
+    key: &str,
+    servers: &[ServerId],
+    world: &World,
+    plugins: &[thread::JoinHandle<()>],
+) {
     for look in 0.. {
+        assert!(plugins.iter().all(|plugin| !plugin.is_finished()), "a plugin panicked: see above");
         let statuses = read_all(broker, key, servers);
         let mut waiting = 0;
         for (id, status) in &statuses {

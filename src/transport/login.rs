@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
+use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -13,6 +14,9 @@ use super::wire::{Step, Wire};
 use crate::broker::{Handle, Principal, Server};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_BEFORE_LOGIN};
 use crate::protocol::{Code, Credential, Request, VERSION};
+
+/// Messages behind the hello that are looked at before the login; a peer with more to say is there.
+const STEPS_MAX: usize = 8;
 
 /// What the carrier knows before the first frame.
 pub(super) struct Login {
@@ -66,7 +70,7 @@ async fn login_unbounded<W: Wire>(wire: &mut W, login: &Login, handle: &Handle) 
             wire.on_login();
         }
     }
-    let message = first_message(wire).await?;
+    let mut message = first_message(wire).await?;
     let Some((hello, hello_bytes)) = Request::decode(&message, max)? else {
         return Err(Ending::error(Code::BadFrame, "the first message ends inside its first frame"));
     };
@@ -79,7 +83,23 @@ async fn login_unbounded<W: Wire>(wire: &mut W, login: &Login, handle: &Handle) 
         Credential::None => by_bearer?,
     };
     wire.on_login();
+    still_there(wire, &mut message)?;
     Ok(LoggedIn { peer, message, hello_bytes })
+}
+
+/// Notices a peer that went away while its credentials were checked. Checks end in any order: without this, the
+/// connection of a process that has died could take over from the one that came after it.
+fn still_there<W: Wire>(wire: &mut W, message: &mut Bytes) -> Result<(), Ending> {
+    for _ in 0..STEPS_MAX {
+        match wire.step(true).now_or_never() {
+            None => return Ok(()),
+            Some(Ok(Step::Closed)) => return Err(Ending::Gone),
+            Some(Ok(Step::Frames(more))) => *message = [&message[..], &more[..]].concat().into(),
+            Some(Ok(Step::Heard | Step::Written)) => {}
+            Some(Err(fault)) => return Err(fault.into()),
+        }
+    }
+    Ok(())
 }
 
 /// The credential of a first frame that is the right hello in a version that we speak.
