@@ -123,6 +123,7 @@ fn spawn(data: &Path, listen: &str) -> Result<(Child, String), CliError> {
         .args(["serve", "--listen", listen, "--data-dir"])
         .arg(data)
         .env_remove("FLUXRELAY_CONFIG")
+        .env("FLUXRELAY_LOG", "warn")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
