@@ -53,8 +53,8 @@ impl Default for OpenOptions {
     fn default() -> OpenOptions {
         OpenOptions {
             check: Check::default(),
-            journal_cache_bytes: 32 * 1024 * 1024,
-            store_cache_bytes: 64 * 1024 * 1024,
+            journal_cache_bytes: 16 * 1024 * 1024,
+            store_cache_bytes: 32 * 1024 * 1024,
         }
     }
 }
