@@ -7,6 +7,8 @@ use fluxrelay::engine::Wheel;
 use fluxrelay::time::UnixMs;
 
 const NOW: u64 = 1_795_440_792_123;
+/// When all timers of a first filling have fired.
+const LATER: u64 = NOW + 2 * SPREAD_MS.next_power_of_two();
 /// Timers stand within an hour, spread by a fixed multiplicative sequence.
 const SPREAD_MS: u64 = 3_600_000;
 
@@ -40,7 +42,18 @@ fn insert_cancel(c: &mut Criterion) {
     group.finish();
 }
 
-/// All inserted, all fired, with every cascade in between.
+/// Works off all timers, a minute at a time.
+fn drain(wheel: &mut Wheel<u64>, from: u64, out: &mut Vec<u64>) {
+    for minute in 0..=SPREAD_MS.next_power_of_two() / 60_000 + 1 {
+        while wheel.advance(UnixMs(from + minute * 60_000), 4096, out) {
+            out.clear();
+        }
+    }
+    out.clear();
+    assert!(wheel.is_empty());
+}
+
+/// All inserted into a warm wheel, all fired, with every cascade in between.
 fn insert_fire(c: &mut Criterion) {
     let mut group = c.benchmark_group("wheel_insert_fire");
     group.sample_size(10);
@@ -49,18 +62,16 @@ fn insert_fire(c: &mut Criterion) {
         let mut out = Vec::with_capacity(timers as usize);
         group.bench_function(BenchmarkId::from_parameter(timers), |b| {
             b.iter_batched_ref(
-                || filled(timers),
+                || {
+                    let mut wheel = filled(timers);
+                    drain(&mut wheel, NOW, &mut Vec::new());
+                    wheel
+                },
                 |wheel| {
                     for n in 0..timers {
-                        wheel.insert(UnixMs(NOW + 1 + delay(n)), n);
+                        wheel.insert(UnixMs(LATER + 1 + delay(n)), n);
                     }
-                    out.clear();
-                    for minute in 0..=80 {
-                        while wheel.advance(UnixMs(NOW + minute * 60_000), 4096, &mut out) {
-                            out.clear();
-                        }
-                    }
-                    assert!(wheel.is_empty());
+                    drain(wheel, LATER, &mut out);
                 },
                 BatchSize::PerIteration,
             );
