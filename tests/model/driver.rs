@@ -236,6 +236,7 @@ impl Driver {
         while !self.snapshots.iter().any(|(sealed, _)| *sealed == self.world.frames().1) {
             self.make_durable();
         }
+        self.lose_forwards();
         let durable = self.world.frames().1;
         let shards = 1 + self.random.below(3) as u16;
         self.note(format!("crash; then {shards} shards"));
@@ -253,8 +254,21 @@ impl Driver {
         self.conns.clear();
         self.snapshots.clear();
         self.world.outputs.clear();
+        self.world.forwards_are_slow = false;
         self.world.crash(shards);
         self.follow();
+    }
+
+    /// Shortly before a crash: some more becomes durable, but what it sets off between shards never arrives.
+    fn lose_forwards(&mut self) {
+        let durable = self.world.frames().1;
+        let ahead: Vec<u64> =
+            self.snapshots.iter().map(|(sealed, _)| *sealed).filter(|sealed| *sealed > durable).collect();
+        if let Some(then) = self.random.pick(&ahead).copied() {
+            self.note(format!("{} frames are durable, their forwards are lost", then - durable));
+            self.world.forwards_are_slow = true;
+            self.world.make_durable((then - durable) as usize);
+        }
     }
 
     fn change_servers(&mut self) {
