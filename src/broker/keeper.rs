@@ -38,6 +38,9 @@ pub(super) struct KeeperSettings {
     pub(super) checkpoint_every: Millis,
     pub(super) ended_kept: Millis,
     pub(super) keys_kept: Millis,
+    /// The journal held frames at the start: they are checkpointed at once, so that a broker that is killed again
+    /// and again does not replay an ever longer journal.
+    pub(super) journal_recovered: bool,
 }
 
 /// Runs until told to stop, or until the first error.
@@ -51,12 +54,13 @@ fn serve(settings: KeeperSettings, messages: &Receiver<ToKeeper>, inner: &Inner)
     let mut checkpointed = inner.clock.now();
     let mut expired = UnixMs(0);
     let mut bytes_then = 0;
+    let mut first = settings.journal_recovered;
     loop {
         let stop = !matches!(messages.recv_timeout(LOOK_EVERY), Err(RecvTimeoutError::Timeout));
         let now = inner.clock.now();
         let bytes = inner.journal_stats.bytes.load(Ordering::Relaxed);
         let due = now - checkpointed >= settings.checkpoint_every && bytes > bytes_then;
-        if due || stop || bytes - bytes_then >= JOURNAL_BYTES_MAX {
+        if std::mem::take(&mut first) || due || stop || bytes - bytes_then >= JOURNAL_BYTES_MAX {
             bytes_then = bytes;
             checkpointed = now;
             if checkpoint(inner)?.is_none() {

@@ -124,6 +124,7 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
         checkpoint_every: settings.checkpoint_every,
         ended_kept: settings.ended_kept,
         keys_kept: settings.engine.keys_kept,
+        journal_recovered: report.frames > 0,
     };
     let keeper = {
         let inner = Arc::clone(&inner);
