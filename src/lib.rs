@@ -5,7 +5,7 @@
 //! ```text
 //! ids, time, limits  <-  protocol  <-  engine  <-  storage  <-  broker  <-  {transport, http}  <-  cli, main
 //!                        client stands on protocol alone (and ids, time, limits); cli drives it
-//! config, credentials, telemetry: leaves for the I/O layers
+//! config, credentials, telemetry, carrier: leaves for the I/O layers; transport and client share carrier
 //! ```
 //!
 //! | folder | kind | owns |
@@ -15,7 +15,8 @@
 //! | `engine/` | pure | `Shard`: queues, life of a command, timers, desk (orders and idempotency), outbox |
 //! | `storage/` | I/O | journal and store at rest, both redb; registry tables; recovery |
 //! | `broker/` | I/O | threads, routing, group commit, registry, the clock, shutdown; `Handle` is its only door |
-//! | `transport/` | I/O | WebSocket connections: login, heartbeats, frames to `Handle` and back |
+//! | `carrier/` | I/O | messages of frames over a byte stream (WebSocket), the same code at both ends |
+//! | `transport/` | I/O | connections: login, heartbeats, frames to `Handle` and back |
 //! | `http/` | I/O | REST, OpenAPI, events, metrics |
 //! | `client/` | library | plugin and publisher clients, the plugin's ledger |
 //! | `cli/` | I/O | subcommands of the binary |
@@ -38,6 +39,7 @@
 //! * `engine` and `protocol` read no clock; only `broker/clock.rs` does.
 
 pub mod broker;
+mod carrier;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -168,12 +168,24 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     ("storage", &["ids", "time", "limits", "protocol", "engine", "credentials", "config"]),
     ("broker", &["ids", "time", "limits", "protocol", "engine", "storage", "credentials", "config"]),
+    ("carrier", &["limits"]),
     (
         "transport",
-        &["ids", "time", "limits", "protocol", "engine", "storage", "broker", "credentials", "config"],
+        &[
+            "ids",
+            "time",
+            "limits",
+            "protocol",
+            "engine",
+            "storage",
+            "broker",
+            "credentials",
+            "config",
+            "carrier",
+        ],
     ),
     ("http", &["ids", "time", "limits", "protocol", "engine", "storage", "broker", "credentials", "config"]),
-    ("client", &["ids", "time", "limits", "protocol"]),
+    ("client", &["ids", "time", "limits", "protocol", "carrier"]),
 ];
 
 #[test]

@@ -18,6 +18,8 @@ const ROOM: usize = 16_384;
 const BYTES_PER_ROOM: usize = 1_024;
 /// The most that one message takes, so that the largest frame fits.
 const ROOM_EACH_MAX: u32 = 2_048;
+/// Room that the shard's thread keeps before it gives it back: a small part of all.
+const ROOM_OWED_MAX: usize = ROOM / 16;
 
 /// One message to a shard's thread.
 pub(super) enum Envelope {
@@ -61,12 +63,14 @@ pub(super) struct Inbox {
 pub(super) struct Outlet {
     receiver: Receiver<Posted>,
     room: Arc<Semaphore>,
+    /// Room of messages that were taken, not given back yet: many at once cost one lock.
+    owed: usize,
 }
 
 pub(super) fn inbox() -> (Inbox, Outlet) {
     let (sender, receiver) = crossbeam_channel::unbounded();
     let room = Arc::new(Semaphore::new(ROOM));
-    (Inbox { sender, room: Arc::clone(&room) }, Outlet { receiver, room })
+    (Inbox { sender, room: Arc::clone(&room) }, Outlet { receiver, room, owed: 0 })
 }
 
 impl Inbox {
@@ -91,18 +95,24 @@ impl Inbox {
 
 impl Outlet {
     /// The next message, if one comes within `wait`.
-    pub(super) fn next(&self, wait: Duration) -> Option<Envelope> {
-        let posted = if wait.is_zero() {
-            self.receiver.try_recv().ok()
-        } else {
-            self.receiver.recv_timeout(wait).ok()
-        };
+    pub(super) fn next(&mut self, wait: Duration) -> Option<Envelope> {
+        let posted = self.receiver.try_recv().ok().or_else(|| {
+            self.give_back();
+            if wait.is_zero() { None } else { self.receiver.recv_timeout(wait).ok() }
+        });
         posted.map(|(envelope, room)| {
-            if room > 0 {
-                self.room.add_permits(room as usize);
+            self.owed += room as usize;
+            if self.owed >= ROOM_OWED_MAX {
+                self.give_back();
             }
             envelope
         })
+    }
+
+    fn give_back(&mut self) {
+        if self.owed > 0 {
+            self.room.add_permits(std::mem::take(&mut self.owed));
+        }
     }
 }
 

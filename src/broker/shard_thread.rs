@@ -40,6 +40,8 @@ pub(super) struct ShardThread {
     inner: Arc<Inner>,
     connections: HashMap<ConnId, Arc<Mailbox>>,
     calls: HashMap<u64, oneshot::Sender<Reply>>,
+    /// Mailboxes that got something in this turn and ring when it is over.
+    to_ring: Vec<Arc<Mailbox>>,
     /// Mailboxes with a confirmation that waits for company, and until when.
     lingering: VecDeque<(UnixMs, Arc<Mailbox>)>,
     outputs: Vec<Output>,
@@ -75,6 +77,7 @@ impl ShardThread {
             inner,
             connections: HashMap::new(),
             calls: HashMap::new(),
+            to_ring: Vec::new(),
             lingering: VecDeque::new(),
             outputs: Vec::new(),
             events: Vec::new(),
@@ -220,6 +223,7 @@ impl ShardThread {
             }
         }
         self.outputs = outputs;
+        self.to_ring.drain(..).for_each(|mailbox| mailbox.ring());
         if !self.events.is_empty() {
             self.inner.hub.publish(std::mem::take(&mut self.events));
         }
@@ -234,8 +238,10 @@ impl ShardThread {
         }
         let Some(mailbox) = self.connections.get(&conn) else { return };
         if !matches!(message, PluginOut::Confirm { .. }) {
-            mailbox.push(ToPeer::Plugin(message));
-        } else if mailbox.push_quietly(ToPeer::Plugin(message)) {
+            if mailbox.put(ToPeer::Plugin(message)) {
+                self.to_ring.push(Arc::clone(mailbox));
+            }
+        } else if mailbox.put_quietly(ToPeer::Plugin(message)) {
             self.lingering.push_back((now + CONFIRM_LINGER, Arc::clone(mailbox)));
         }
     }
@@ -260,7 +266,9 @@ impl ShardThread {
             Reply::Refused(refusal) => Err(refused(refusal)),
             other => unreachable!("a publish is answered with its order or a refusal, not {other:?}"),
         };
-        mailbox.push(ToPeer::Published { request, result });
+        if mailbox.put(ToPeer::Published { request, result }) {
+            self.to_ring.push(Arc::clone(mailbox));
+        }
     }
 
     /// Looks the order of a repeated publish up, away from this thread.

@@ -22,7 +22,7 @@ use super::online::Online;
 use super::options::PluginOptions;
 use super::plugin::{ClientState, DeliveredCommand, PluginHandler, Shared, stop_timeout};
 use super::report::Report;
-use super::session::{End, GATHER_BYTES, Silence, queue_frames};
+use super::session::{End, GATHER_BYTES, Silence, send_frames};
 use super::socket::{Arrived, Socket, Target};
 use crate::ids::{CommandId, Seq, ServerId, SessionEpoch};
 use crate::limits::{FRAME_BYTES_MAX, HELLO_IDS_MAX, RESULTS_MAX};
@@ -169,16 +169,11 @@ impl<H: PluginHandler> PluginTask<H> {
         loop {
             if !socket.is_writing() {
                 self.fill();
-                queue_frames(socket, &mut self.session.out)?;
+                send_frames(socket, &mut self.session.out).await?;
             }
             tokio::select! {
-                arrived = socket.step() => {
-                    self.session.silence.on_heard();
-                    if let Arrived::Frames(frames) = arrived? {
-                        self.on_frames(frames).await?;
-                    }
-                }
-                () = self.shared.wake.notified() => {}
+                // The clock first: a broker that is never silent must not stop it.
+                biased;
                 () = &mut tick => {
                     if self.session.welcomed {
                         self.session.silence.on_tick()?;
@@ -187,6 +182,13 @@ impl<H: PluginHandler> PluginTask<H> {
                     }
                     tick.as_mut().reset(Instant::now() + self.session.silence.tick_length());
                 }
+                arrived = socket.step() => {
+                    self.session.silence.on_heard();
+                    if let Arrived::Frames(frames) = arrived? {
+                        self.on_frames(frames).await?;
+                    }
+                }
+                () = self.shared.wake.notified() => {}
             }
             self.take_queue();
             self.write_down().await.map_err(|error| End::Fatal(error.into()))?;

@@ -18,7 +18,7 @@ use super::event::PublisherEvent;
 use super::options::PublisherOptions;
 use super::order::Accepted;
 use super::publisher::{Pending, Shared, State, Subscription};
-use super::session::{End, GATHER_BYTES, Silence, queue_frames};
+use super::session::{End, GATHER_BYTES, Silence, send_frames};
 use super::socket::{Arrived, Socket, Target};
 use crate::ids::{CommandId, OrderId, Seq, ServerId, StoreId};
 use crate::limits::FRAME_BYTES_MAX;
@@ -149,16 +149,11 @@ impl PublisherTask {
             }
             if !socket.is_writing() {
                 self.fill();
-                queue_frames(socket, &mut self.session.out)?;
+                send_frames(socket, &mut self.session.out).await?;
             }
             tokio::select! {
-                arrived = socket.step() => {
-                    self.session.silence.on_heard();
-                    if let Arrived::Frames(frames) = arrived? {
-                        self.on_frames(&frames)?;
-                    }
-                }
-                () = self.shared.wake.notified() => {}
+                // The clock first: a broker that is never silent must not stop it.
+                biased;
                 () = &mut tick => {
                     if self.session.store.is_some() {
                         self.session.silence.on_tick()?;
@@ -167,6 +162,14 @@ impl PublisherTask {
                     }
                     tick.as_mut().reset(Instant::now() + self.session.silence.tick_length());
                 }
+                arrived = socket.step() => {
+                    self.session.silence.on_heard();
+                    if let Arrived::Frames(frames) = arrived? {
+                        self.on_frames(&frames)?;
+                    }
+                }
+                // Whoever else is about to publish goes first: what is published together travels together.
+                () = self.shared.wake.notified() => tokio::task::yield_now().await,
             }
         }
     }

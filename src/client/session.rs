@@ -11,6 +11,8 @@ use crate::protocol::{Code, HEADER_BYTES, Retry};
 
 /// Bytes of frames after which what has gathered is sent first.
 pub(super) const GATHER_BYTES: usize = 256 * 1024;
+/// Capacity that an empty buffer may keep.
+const KEPT_BYTES: usize = 1024;
 /// How a connection ended.
 #[derive(Debug)]
 pub(super) enum End {
@@ -104,18 +106,29 @@ impl Silence {
     }
 }
 
-/// Queues all frames in `out`, in messages that no peer refuses for their size.
-pub(super) fn queue_frames(socket: &mut Socket, out: &mut BytesMut) -> Result<(), SocketError> {
-    while out.len() > FRAME_BYTES_MAX {
+/// Queues all frames in `out`, in messages that no peer refuses for their size, and writes what the socket takes at
+/// once.
+pub(super) async fn send_frames(socket: &mut Socket, out: &mut BytesMut) -> Result<(), SocketError> {
+    if out.is_empty() {
+        return Ok(());
+    }
+    let mut rest = &out[..];
+    while rest.len() > FRAME_BYTES_MAX {
         let mut end = 0;
         loop {
-            let length = u32::from_le_bytes([out[end + 1], out[end + 2], out[end + 3], 0]) as usize;
+            let length = u32::from_le_bytes([rest[end + 1], rest[end + 2], rest[end + 3], 0]) as usize;
             if end > 0 && end + HEADER_BYTES + length > FRAME_BYTES_MAX {
                 break;
             }
             end += HEADER_BYTES + length;
         }
-        socket.queue(out.split_to(end))?;
+        socket.queue(&rest[..end]);
+        rest = &rest[end..];
     }
-    if out.is_empty() { Ok(()) } else { socket.queue(std::mem::take(out)) }
+    socket.queue(rest);
+    out.clear();
+    if out.capacity() > KEPT_BYTES {
+        *out = BytesMut::new();
+    }
+    socket.write().await
 }

@@ -1,30 +1,24 @@
-//! A client's WebSocket: dialling, whole messages of frames out and in, small buffers. Knows no frame.
+//! A client's connection: dialling, whole messages of frames out and in. Knows no frame.
 
-use std::future::poll_fn;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use bytes::{Bytes, BytesMut};
-use futures_util::{Sink, Stream};
+use bytes::Bytes;
+use hyper::Uri;
+use hyper::header::HeaderValue;
 use tokio::net::TcpStream;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri, header};
-use tokio_tungstenite::tungstenite::protocol::{Message, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Error, handshake::client::Request};
 
 use super::error::{ClientError, OptionsError};
-use crate::limits::FRAME_BYTES_MAX;
-use crate::protocol::SUBPROTOCOL;
+use super::upgrade::{UpgradeError, UpgradeRequest, upgrade};
+use crate::carrier::{Fault, Step, WebSocket, Wire};
 
 /// Bytes that one system call reads.
 const READ_BYTES: usize = 4 * 1024;
+/// The close code of an orderly end: RFC 6455, section 7.4.1.
+const CLOSE_NORMAL: u16 = 1000;
 
 /// Where a client connects to, checked.
 #[derive(Clone)]
 pub(super) struct Target {
     address: String,
-    request: Request,
+    request: UpgradeRequest,
 }
 
 impl Target {
@@ -47,16 +41,12 @@ impl Target {
             "" | "/" => path,
             given => given,
         };
-        let mut request = format!("ws://{host}:{port}{path}")
-            .into_client_request()
-            .map_err(|_| bad("its path cannot be used"))?;
+        let address = format!("{host}:{port}");
         let mut bearer =
             HeaderValue::try_from(format!("Bearer {credential}")).map_err(|_| OptionsError::Token)?;
         bearer.set_sensitive(true);
-        request.headers_mut().insert(header::AUTHORIZATION, bearer);
-        let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
-        request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
-        Ok(Target { address: format!("{host}:{port}"), request })
+        let host = HeaderValue::try_from(&address).map_err(|_| bad("its host cannot be used"))?;
+        Ok(Target { address, request: UpgradeRequest { path: path.to_owned(), host, bearer } })
     }
 }
 
@@ -69,9 +59,14 @@ pub(super) enum SocketError {
     Foreign(ClientError),
 }
 
-impl From<Error> for SocketError {
-    fn from(error: Error) -> SocketError {
-        SocketError::Lost(error.to_string())
+impl From<Fault> for SocketError {
+    fn from(fault: Fault) -> SocketError {
+        SocketError::Lost(match fault {
+            Fault::TooLong(max) => format!("the broker sent a message of more than {max} bytes"),
+            Fault::Text => "the broker sent text".into(),
+            Fault::Malformed(detail) => detail,
+            Fault::Lost => "the connection was lost".into(),
+        })
     }
 }
 
@@ -88,74 +83,57 @@ pub(super) enum Arrived {
 
 /// An open socket.
 pub(super) struct Socket {
-    stream: WebSocketStream<TcpStream>,
-    unwritten: bool,
+    wire: WebSocket<TcpStream>,
 }
 
 impl Socket {
     /// Connects; callers bound it by a timeout.
     pub(super) async fn dial(target: &Target) -> Result<Socket, SocketError> {
-        let lost = |error: std::io::Error| {
-            SocketError::Lost(format!("cannot connect to {}: {error}", target.address))
-        };
-        let stream = TcpStream::connect(&target.address).await.map_err(lost)?;
+        let address = &target.address;
+        let lost = |error: std::io::Error| SocketError::Lost(format!("cannot connect to {address}: {error}"));
+        let stream = TcpStream::connect(address).await.map_err(lost)?;
         stream.set_nodelay(true).map_err(lost)?;
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BYTES)
-            .write_buffer_size(4 * 1024)
-            .max_write_buffer_size(4 * FRAME_BYTES_MAX)
-            .max_message_size(Some(FRAME_BYTES_MAX))
-            .max_frame_size(Some(FRAME_BYTES_MAX));
-        let request = target.request.clone();
-        match tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await {
-            Ok((stream, _)) => Ok(Socket { stream, unwritten: false }),
-            Err(Error::Http(response)) if response.status().is_client_error() => {
-                let status = response.status();
-                let words =
-                    format!("{} answered {status} to the upgrade: is it a fluxrelay broker?", target.address);
+        match upgrade(stream, target.request.clone()).await {
+            Ok((stream, part)) => Ok(Socket { wire: WebSocket::client(stream, part, READ_BYTES) }),
+            Err(UpgradeError::Answered(status)) if status.is_client_error() => {
+                let words = format!("{address} answered {status} to the upgrade: is it a fluxrelay broker?");
                 Err(SocketError::Foreign(ClientError::Foreign(words)))
             }
-            Err(error) => Err(error.into()),
+            Err(UpgradeError::Answered(status)) => {
+                Err(SocketError::Lost(format!("{address} answered {status} to the upgrade")))
+            }
+            Err(UpgradeError::Lost(reason)) => Err(SocketError::Lost(reason)),
         }
     }
 
     /// Queues one message of whole frames.
-    pub(super) fn queue(&mut self, frames: BytesMut) -> Result<(), SocketError> {
-        Pin::new(&mut self.stream).start_send(Message::Binary(frames.freeze()))?;
-        self.unwritten = true;
-        Ok(())
+    pub(super) fn queue(&mut self, frames: &[u8]) {
+        self.wire.queue(frames);
     }
 
     /// True while queued bytes wait to be written.
     pub(super) fn is_writing(&self) -> bool {
-        self.unwritten
+        self.wire.unwritten() > 0
+    }
+
+    /// Writes what the socket takes at once.
+    pub(super) async fn write(&mut self) -> Result<(), SocketError> {
+        Ok(self.wire.write().await.map(drop)?)
     }
 
     /// Waits for the next thing to happen. Cancel-safe.
     pub(super) async fn step(&mut self) -> Result<Arrived, SocketError> {
-        poll_fn(|cx| self.poll_step(cx)).await
-    }
-
-    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arrived, SocketError>> {
-        if self.unwritten && Pin::new(&mut self.stream).poll_flush(cx)?.is_ready() {
-            self.unwritten = false;
-            return Poll::Ready(Ok(Arrived::Written));
+        match self.wire.step(true).await? {
+            Step::Frames(frames) => Ok(Arrived::Frames(frames)),
+            Step::Heard => Ok(Arrived::Heard),
+            Step::Written => Ok(Arrived::Written),
+            Step::Closed => Err(SocketError::Lost("the broker closed the connection".into())),
         }
-        Pin::new(&mut self.stream).poll_next(cx).map(|message| match message {
-            Some(Ok(Message::Binary(frames))) => Ok(Arrived::Frames(frames)),
-            Some(Ok(Message::Text(_))) => Err(SocketError::Lost("the broker sent text".into())),
-            Some(Ok(_)) => Ok(Arrived::Heard),
-            Some(Err(error)) => Err(error.into()),
-            None => Err(SocketError::Lost("the broker closed the connection".into())),
-        })
     }
 
     /// Closes in order; callers bound it by a timeout.
-    pub(super) async fn close(mut self) {
-        while self.unwritten && self.step().await.is_ok() {}
-        if self.stream.close(None).await.is_ok() {
-            while self.step().await.is_ok() {}
-        }
+    pub(super) async fn close(self) {
+        self.wire.close(CLOSE_NORMAL, "").await;
     }
 }
 
@@ -172,7 +150,7 @@ mod tests {
             ("ws://[::1]:7440/behind/a/proxy", "[::1]:7440", "/behind/a/proxy"),
         ] {
             let target = target(url).unwrap();
-            assert_eq!((target.address.as_str(), target.request.uri().path()), (address, path));
+            assert_eq!((target.address.as_str(), target.request.path.as_str()), (address, path));
         }
         for (url, reason) in [
             ("wss://relay.example", "TLS"),

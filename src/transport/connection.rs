@@ -25,8 +25,8 @@ use super::plugin::Plugin;
 use super::publisher::Publisher;
 use super::settings::TransportSettings;
 use super::upgrade::Role;
-use super::wire::{Step, Wire};
 use crate::broker::{Followed, Handle, Mailbox, ToPeer};
+use crate::carrier::{Step, Wire};
 use crate::protocol::{Code, HEADER_BYTES, Request, Response};
 
 /// Bytes of frames in one message, but for a single larger frame; also how much is encoded before it is written.
@@ -143,9 +143,15 @@ impl<'a, W: Wire> Connection<'a, W> {
             if self.wire.unwritten() == 0 {
                 self.take_mail()?;
             }
-            let writing = self.wire.unwritten() > 0;
+            let writing = !self.wire.write().await?;
             let reading = self.may_read();
             tokio::select! {
+                // The clock first: a peer that is never silent must not stop it.
+                biased;
+                () = &mut tick => {
+                    self.on_tick(reading)?;
+                    tick.as_mut().reset(Instant::now() + tick_length);
+                }
                 step = self.wire.step(reading) => match step? {
                     Step::Frames(message) => {
                         self.pulse.heard = true;
@@ -157,10 +163,6 @@ impl<'a, W: Wire> Connection<'a, W> {
                 },
                 () = self.mailbox.ready(), if !writing => {}
                 event = self.role.next_event(), if !writing => self.role.put_events(event, &mut self.out),
-                () = &mut tick => {
-                    self.on_tick(reading)?;
-                    tick.as_mut().reset(Instant::now() + tick_length);
-                }
             }
         }
     }

@@ -4,7 +4,7 @@ use crate::broker::{AuthError, BrokerError};
 use crate::engine::{CloseReason, Refusal};
 use crate::protocol::{Code, ProtocolError, Response};
 
-use super::wire::Fault;
+use crate::carrier::Fault;
 
 /// When to try again after a queue was full, in milliseconds; queues drain by the work of servers, not of the broker.
 const RETRY_FULL_MS: u32 = 1000;

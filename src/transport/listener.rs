@@ -23,8 +23,8 @@ use tower::ServiceExt;
 use super::connection::{self, Login};
 use super::settings::TransportSettings;
 use super::upgrade::{self, Role};
-use super::websocket::WebSocket;
 use crate::broker::Handle;
+use crate::carrier::WebSocket;
 
 /// Bytes of a request's head at most.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -171,6 +171,6 @@ async fn upgraded(
         Role::Plugin => PLUGIN_READ_BYTES,
         Role::Publisher => PUBLISHER_READ_BYTES,
     };
-    let wire = WebSocket::new(parts.io.into_inner(), parts.read_buf, read_bytes);
+    let wire = WebSocket::server(parts.io.into_inner(), parts.read_buf, read_bytes);
     connection::run(wire, login, &shared.handle, &shared.settings).await;
 }

@@ -10,8 +10,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::ending::Ending;
 use super::upgrade::Role;
-use super::wire::{Step, Wire};
 use crate::broker::{Handle, Principal, Server};
+use crate::carrier::{Step, Wire};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_BEFORE_LOGIN};
 use crate::protocol::{Code, Credential, Request, VERSION};
 

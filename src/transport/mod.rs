@@ -9,8 +9,6 @@ mod plugin;
 mod publisher;
 mod settings;
 mod upgrade;
-mod websocket;
-mod wire;
 
 pub use listener::serve;
 pub use settings::TransportSettings;

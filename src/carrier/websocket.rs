@@ -15,37 +15,50 @@ use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, FrameHeader};
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
 use tokio_tungstenite::tungstenite::{Error, error::ProtocolError};
 
+use super::masks::{self, MASK_BYTES, Masks};
 use super::wire::{Fault, Step, Wire};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_BEFORE_LOGIN};
 
 /// Bytes of pongs and close replies that may wait before reading stops.
 const REPLIES_BYTES_MAX: usize = 4 * 1024;
-/// Bytes of a header that a server writes, at most.
-const HEADER_BYTES_MAX: usize = 10;
+/// Bytes of a header, at most.
+const HEADER_BYTES_MAX: usize = 10 + MASK_BYTES;
 /// Capacity that the output buffer may keep while it is empty.
 const OUT_BYTES_KEPT: usize = 512;
 
-/// The server's end of one WebSocket connection.
-pub(super) struct WebSocket<S> {
+/// One end of a WebSocket connection.
+pub(crate) struct WebSocket<S> {
     stream: S,
     context: WebSocketContext,
+    /// A client's.
+    masks: Option<Box<Masks>>,
     out: Vec<u8>,
     written: usize,
     replies: usize,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocket<S> {
-    /// A connection after its handshake; `part` was read behind the request. `read_buffer` bytes are held even while
-    /// it is idle, and are the most that one system call reads.
-    pub(super) fn new(stream: S, part: Bytes, read_buffer: usize) -> WebSocket<S> {
+    /// The server's end after its handshake; `part` was read behind the request. `read_buffer` bytes are held even
+    /// while it is idle, and are the most that one system call reads.
+    pub(crate) fn server(stream: S, part: Bytes, read_buffer: usize) -> WebSocket<S> {
+        WebSocket::new(stream, part, read_buffer, Role::Server, FRAME_BYTES_MAX_BEFORE_LOGIN)
+    }
+
+    /// The client's end after its handshake; `part` was read behind the answer.
+    pub(crate) fn client(stream: S, part: Bytes, read_buffer: usize) -> WebSocket<S> {
+        WebSocket::new(stream, part, read_buffer, Role::Client, FRAME_BYTES_MAX)
+    }
+
+    fn new(stream: S, part: Bytes, read_buffer: usize, role: Role, message_max: usize) -> WebSocket<S> {
         let config = WebSocketConfig::default()
             .read_buffer_size(read_buffer)
             .write_buffer_size(1024)
             .max_write_buffer_size(8 * 1024)
-            .max_message_size(Some(FRAME_BYTES_MAX_BEFORE_LOGIN))
-            .max_frame_size(Some(FRAME_BYTES_MAX_BEFORE_LOGIN));
-        let context = WebSocketContext::from_partially_read(part.into(), Role::Server, Some(config));
-        WebSocket { stream, context, out: Vec::new(), written: 0, replies: 0 }
+            .max_message_size(Some(message_max))
+            .max_frame_size(Some(message_max));
+        let context = WebSocketContext::from_partially_read(part.into(), role, Some(config));
+        let masks = matches!(role, Role::Client).then(|| Box::new(Masks::new()));
+        WebSocket { stream, context, masks, out: Vec::new(), written: 0, replies: 0 }
     }
 
     fn poll_step(&mut self, read: bool, cx: &mut Context<'_>) -> Poll<Result<Step, Fault>> {
@@ -114,11 +127,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for WebSocket<S> {
     }
 
     fn queue(&mut self, frames: &[u8]) {
-        let header =
-            FrameHeader { is_final: true, opcode: OpCode::Data(Data::Binary), ..FrameHeader::default() };
+        let mask = self.masks.as_mut().map(|masks| masks.take());
+        let header = FrameHeader {
+            is_final: true,
+            opcode: OpCode::Data(Data::Binary),
+            mask,
+            ..FrameHeader::default()
+        };
         self.out.reserve(frames.len() + HEADER_BYTES_MAX);
         header.format(frames.len() as u64, &mut self.out).expect("a Vec takes every write");
+        let payload = self.out.len();
         self.out.extend_from_slice(frames);
+        if let Some(mask) = mask {
+            masks::apply(mask, &mut self.out[payload..]);
+        }
+    }
+
+    async fn write(&mut self) -> Result<bool, Fault> {
+        poll_fn(|cx| {
+            Poll::Ready(match self.poll_write_out(cx) {
+                Poll::Ready(written) => written.map(|()| true),
+                Poll::Pending => Ok(false),
+            })
+        })
+        .await
     }
 
     fn unwritten(&self) -> usize {

@@ -1,4 +1,4 @@
-//! What a connection needs of its carrier: batches of frames in and out. WebSocket carries them now.
+//! What a connection needs of its carrier: batches of frames in and out. Knows no frame.
 
 use std::future::Future;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 /// What happened on the carrier.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// One or more whole frames came in.
     Frames(Bytes),
     /// A sign of life without frames.
@@ -19,7 +19,7 @@ pub(super) enum Step {
 
 /// Why a carrier cannot go on.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// A message is over its limit of so many bytes.
     TooLong(usize),
     /// A text message; frames are binary.
@@ -31,12 +31,15 @@ pub(super) enum Fault {
 }
 
 /// A carrier of frames in both directions.
-pub(super) trait Wire: Send {
+pub(crate) trait Wire: Send {
     /// Waits for the next thing to happen; reads only if `read`. Cancel-safe.
     fn step(&mut self, read: bool) -> impl Future<Output = Result<Step, Fault>> + Send;
 
     /// Queues whole frames, to be sent as one message.
     fn queue(&mut self, frames: &[u8]);
+
+    /// Writes what the socket takes at once; true = everything is written. Never waits: [`Wire::step`] goes on.
+    fn write(&mut self) -> impl Future<Output = Result<bool, Fault>> + Send;
 
     /// Bytes queued and not yet taken by the peer's side.
     fn unwritten(&self) -> usize;
