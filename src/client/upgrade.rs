@@ -127,9 +127,9 @@ mod tests {
     fn only_a_whole_handshake_counts() {
         assert!(is_good(101, GOOD));
         assert!(!is_good(200, GOOD));
-        for left_out in 0..GOOD.len() {
-            let rest: Vec<_> = (0..GOOD.len()).filter(|at| *at != left_out).map(|at| GOOD[at]).collect();
-            assert!(!is_good(101, &rest), "without {}", GOOD[left_out].0);
+        for left_out in GOOD {
+            let rest: Vec<_> = GOOD.iter().copied().filter(|header| header != left_out).collect();
+            assert!(!is_good(101, &rest), "without {}", left_out.0);
         }
         let with = |header| GOOD.iter().copied().chain([header]).collect::<Vec<_>>();
         assert!(is_good(101, &with(("sec-websocket-protocol", SUBPROTOCOL))));
