@@ -74,10 +74,31 @@ pub const REGISTRY_CHANGES_PER_COMMIT_MAX: usize = 256;
 /// Logins that wait for a password hash, per hashing thread: at 16 ms each the last one waits for 4 s, less than
 /// the 5 s that a login may take.
 pub const LOGINS_WAITING_PER_THREAD_MAX: usize = 256;
+/// Different credentials of one server or key that wait for a password hash. Each server has its turn, so more of them
+/// would only wait for one another; one is the right one, the others are tokens of earlier generations.
+pub const LOGINS_WAITING_PER_SUBJECT_MAX: usize = 4;
+/// The longest time that a login which is sent away is asked to wait, in milliseconds; more of them come back sooner and
+/// are sent away again, so that a restarted broker with fewer plugins than it feared is not left idle for long.
+pub const LOGIN_RETRY_AFTER_MS_MAX: u64 = 60_000;
 /// New credentials whose hash is being made; more make their callers wait.
 pub const HASHES_MAKING_MAX: usize = 64;
-/// Checked credentials that are remembered, so that they cost no second password hash (about 64 bytes each).
+/// Servers and keys whose right credential is remembered, so that it costs no second password hash (about 64 bytes
+/// each). Each has one, so nobody can push out another's with many.
 pub const CREDENTIALS_REMEMBERED_MAX: usize = 131_072;
+/// Servers and keys of which wrong credentials are remembered, so that they cost no second password hash (about 200 bytes
+/// each). Apart from the right ones, which wrong ones therefore cannot push out.
+pub const WRONG_SUBJECTS_REMEMBERED_MAX: usize = 16_384;
+/// Wrong credentials that are remembered of one server or key.
+pub const WRONG_CREDENTIALS_PER_SUBJECT_MAX: usize = 8;
+/// Counters of failed logins (8 bytes each). Networks share one when there are more, which costs them nothing but clear
+/// answers to wrong credentials.
+pub const FAILED_LOGIN_COUNTERS: usize = 65_536;
+/// A key of resume tickets is current for so long, then for as long the one before it: one day.
+pub const TICKET_KEY_ROTATION_MS: u64 = 24 * 3600 * 1000;
+/// Bytes of a resume ticket, as a client sees it: room for later forms of it.
+pub const TICKET_BYTES_MAX: usize = 255;
+/// Most hours that a resume ticket may last: its key is alive for so long after the last ticket that was sealed with it.
+pub const TICKET_HOURS_MAX: u64 = 24;
 
 const _: () = assert!(DELIVER_BYTES_MAX >= COMMAND_BYTES_MAX);
 const _: () = assert!(DELIVER_BYTES_MAX + DELIVER_COMMANDS_MAX * 512 < FRAME_BYTES_MAX);
@@ -85,3 +106,4 @@ const _: () = assert!(WINDOW_MAX as usize >= DELIVER_COMMANDS_MAX);
 const _: () = assert!(WINDOW_MAX as usize <= HELLO_IDS_MAX);
 const _: () = assert!(SERVERS_PER_STORE_MAX <= SERVERS_MAX && SERVERS_PER_CALL_MAX <= SERVERS_PER_STORE_MAX);
 const _: () = assert!(KEYS_PER_STORE_MAX <= KEYS_MAX);
+const _: () = assert!(TICKET_HOURS_MAX * 3600 * 1000 <= TICKET_KEY_ROTATION_MS);

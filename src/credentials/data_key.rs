@@ -1,13 +1,12 @@
 //! The secret of a data directory: 32 random bytes in a file outside the database, from which all keyed digests
 //! derive. It never leaves this type except as purpose-bound keys.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io;
 use std::path::Path;
 
 use zeroize::Zeroize;
 
+use super::private_file::{read_private, write_private};
 use super::random::random_bytes;
 
 /// Bytes of the file.
@@ -57,20 +56,10 @@ impl DataKeyFile {
     /// # Errors
     /// The file cannot be read, or does not have 32 bytes (`InvalidData`).
     pub fn read(path: &Path) -> io::Result<Option<DataKey>> {
-        let file = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other?,
-        };
-        let mode = file.metadata()?.permissions().mode();
-        if mode & 0o077 != 0 {
-            tracing::warn!(file = %path.display(), mode = format!("{:o}", mode & 0o777), "others may read this secret file: chmod 600 it");
-        }
-        let mut bytes = Vec::with_capacity(KEY_BYTES + 1);
-        file.take(KEY_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+        let Some(bytes) = read_private(path, KEY_BYTES)? else { return Ok(None) };
         let key = bytes.as_slice().try_into().map(DataKey).map_err(|_| {
             io::Error::new(io::ErrorKind::InvalidData, format!("it must have {KEY_BYTES} bytes"))
         });
-        bytes.zeroize();
         key.map(Some)
     }
 
@@ -94,23 +83,10 @@ impl DataKeyFile {
     }
 }
 
-/// Replaces a file by one with mode 0600: written beside it, synced, renamed, the directory synced.
-fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let beside = path.with_extension("key.new");
-    match std::fs::remove_file(&beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)?;
-    File::open(directory)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

@@ -2,13 +2,17 @@
 //!
 //! A credential is `<subject>.<secret>`. The secret has 32 characters: 24 random ones and 8 that are a keyed tag
 //! over the subject and the 24, so that a forged one is refused without a password hash. Only an argon2id hash of
-//! the 24 is stored. Nothing here keeps state; who may do what is the registry's business.
+//! the 24 is stored. A resume ticket stands in for a server's token for a while and needs no hash. Nothing here keeps
+//! state; who may do what is the registry's business.
 
 mod data_key;
 mod fingerprints;
 mod hash;
+mod private_file;
 mod random;
 mod secret;
+mod ticket;
+mod ticket_keys;
 mod token;
 
 pub use data_key::{DataKey, DataKeyFile};
@@ -16,6 +20,8 @@ pub use fingerprints::Fingerprints;
 pub use hash::{HashCost, Hasher, SecretHash};
 pub use random::RandomPart;
 pub use secret::Secret;
+pub use ticket::{TICKET_BYTES, Ticket, TicketClaim};
+pub use ticket_keys::{KeysFound, TicketKeys};
 pub use token::{Presented, Sealer, Subject, TokenDigest};
 
 /// What an API key may do. Ordinals are stored: never change them.
