@@ -128,7 +128,7 @@ fn every_frame_type_has_its_row_section_and_example() {
     let in_table: BTreeSet<u8> =
         rows().filter_map(|cells| u8::from_str_radix(cells[0].strip_prefix("0x")?, 16).ok()).collect();
     let in_examples: BTreeSet<u8> =
-        examples().values().map(|bytes| bytes[0]).filter(|kind| *kind < 0x80).collect();
+        examples().iter().filter(|(name, _)| **name != "skipped").map(|(_, bytes)| bytes[0]).collect();
     assert_eq!(in_table, in_examples);
     for kind in in_table {
         let section = PROTOCOL_MD

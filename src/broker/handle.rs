@@ -13,6 +13,7 @@ use super::registry::Registry;
 use super::request::{BrokerError, CommandPage, OrderRequest, Published, ResendFilter};
 use super::shard_thread::refused;
 use super::stats::Snapshot;
+use crate::credentials::Ticket;
 use crate::engine::{
     CloseReason, CollectFilter, CommandResult, CommandRow, Delivery, Hello, Input, Operation, OrderRow,
     PlayerNews, Query, Refusal, Reply, Seq, ServerState, Status,
@@ -342,6 +343,16 @@ impl PluginLink {
     /// `Stopping`.
     pub async fn players(&self, news: PlayerNews) -> Result<(), BrokerError> {
         self.send(Input::Players { conn: self.conn, news }).await
+    }
+
+    /// A resume ticket for its server at this generation; see [`Registry::give_ticket`].
+    pub fn give_ticket(&self, generation: u32) -> Option<(Ticket, UnixMs)> {
+        self.handle.registry().give_ticket(self.server, generation)
+    }
+
+    /// The current time.
+    pub fn now(&self) -> UnixMs {
+        self.handle.now()
     }
 
     async fn send(&self, input: Input) -> Result<(), BrokerError> {

@@ -21,11 +21,10 @@ mod request;
 mod shard_thread;
 mod start;
 mod stats;
-mod verified;
 
 pub use events::{BadEventId, EventId, EventStream, Followed};
 pub use handle::{Handle, PluginLink, PublisherLink};
-pub use login::LoginCounts;
+pub use login::{FailedLoginLimit, LoginCounts, Network, Origin};
 pub use mailbox::{Mailbox, ToPeer};
 pub use registry::{
     AuthError, Clock as RegistryClock, DEFAULT_STORE, FirstStart, Key, OnFailure, Principal, Registry,

@@ -16,6 +16,7 @@ use super::handle::Handle;
 use super::inbox::{Envelope, Outlet, ToJournal, inbox};
 use super::inner::Inner;
 use super::keeper::{KeeperSettings, ToKeeper};
+use super::login::FailedLoginLimit;
 use super::registry::{FirstStart, Registry, RegistryOptions};
 use super::shard_thread::ShardThread;
 use super::stats::JournalStats;
@@ -23,6 +24,7 @@ use super::{journal_thread, keeper};
 use crate::credentials::HashCost;
 use crate::engine::{self, Counters, Output, Shard};
 use crate::ids::{FrameNo, ShardNo};
+use crate::limits::TICKET_HOURS_MAX;
 use crate::storage::{self, FrameEncoder, FrameHash, OpenOptions, Recovered, RecoveryReport, StorageError};
 use crate::time::{Millis, UnixMs};
 
@@ -45,6 +47,10 @@ pub struct Settings {
     pub login_timeout: Duration,
     /// What a password hash costs; `HashCost::STANDARD` but in tests.
     pub hash_cost: HashCost,
+    /// How long a resume ticket lasts, at most `TICKET_HOURS_MAX` hours; zero = none are given or taken.
+    pub ticket_lifetime: Millis,
+    /// How many logins of one network may fail.
+    pub failed_logins: FailedLoginLimit,
 }
 
 impl Settings {
@@ -59,6 +65,8 @@ impl Settings {
             login_threads: 1,
             login_timeout: Duration::from_secs(5),
             hash_cost: HashCost::STANDARD,
+            ticket_lifetime: Millis::seconds(TICKET_HOURS_MAX * 3600),
+            failed_logins: FailedLoginLimit::default(),
         }
     }
 }
@@ -155,6 +163,8 @@ fn open_registry(
         login_threads: settings.login_threads,
         login_timeout: settings.login_timeout,
         hash_cost: settings.hash_cost,
+        ticket_lifetime: settings.ticket_lifetime,
+        failed_logins: settings.failed_logins,
         clock: Arc::new(move || clock.now()),
     };
     let on_failure = move |error| {

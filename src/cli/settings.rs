@@ -27,6 +27,11 @@ pub(super) fn of_broker(config: &Config) -> broker::Settings {
         ended_kept: Millis::seconds(config.retention_days * DAY_SECONDS),
         login_threads: config.login_threads,
         login_timeout: Duration::from_secs(config.login_timeout_seconds),
+        ticket_lifetime: Millis::seconds(config.ticket_hours * 3600),
+        failed_logins: broker::FailedLoginLimit {
+            per_second: config.failed_logins_per_second,
+            burst: config.failed_logins_burst,
+        },
         ..broker::Settings::new(config.data_dir.clone())
     }
 }

@@ -19,6 +19,7 @@ mod publisher_task;
 mod report;
 mod session;
 mod socket;
+mod ticket;
 mod upgrade;
 
 pub use crate::protocol::{Code, EventPlace, Outcome, Status};

@@ -24,11 +24,12 @@ use super::plugin::{ClientState, DeliveredCommand, PluginHandler, Shared, stop_t
 use super::report::Report;
 use super::session::{End, GATHER_BYTES, Silence, send_frames};
 use super::socket::{Arrived, Socket, Target};
+use super::ticket::Ticket;
 use crate::ids::{CommandId, Seq, ServerId, SessionEpoch};
 use crate::limits::{FRAME_BYTES_MAX, HELLO_IDS_MAX, RESULTS_MAX};
 use crate::protocol::{
-    CAPABILITIES, DeliveryRef, List, PLUGIN_PATH, PlayerRef, PluginHello, Request, Response, ResultRef,
-    VERSION, encode_results,
+    CAPABILITIES, Code, Credential, DeliveryRef, List, PLUGIN_PATH, PlayerRef, PluginHello, Request,
+    Response, ResultRef, VERSION, encode_results,
 };
 
 pub(super) struct PluginTask<H> {
@@ -42,6 +43,8 @@ pub(super) struct PluginTask<H> {
     online: Online,
     ledger: Ledger,
     backoff: Backoff,
+    /// The latest; shown at the next login, with the token beside it.
+    ticket: Option<Ticket>,
     /// Reports that wait to be written to the ledger and sent.
     reports: Vec<Report>,
     /// Of the ledger's outcomes, those that are not on this connection yet.
@@ -91,6 +94,7 @@ impl<H: PluginHandler> PluginTask<H> {
             online: Online::new(options.players),
             ledger,
             backoff: Backoff::new(options.backoff),
+            ticket: None,
             reports: Vec::new(),
             unsent: VecDeque::new(),
             session: Session::default(),
@@ -103,6 +107,7 @@ impl<H: PluginHandler> PluginTask<H> {
         let error = loop {
             self.shared.state.send_replace(ClientState::Connecting);
             let end = self.connection().await;
+            let end = self.without_ticket(end);
             let (reason, asked) = match end {
                 End::Fatal(error) => break error,
                 End::Retry { reason, after } => (reason, after),
@@ -116,6 +121,19 @@ impl<H: PluginHandler> PluginTask<H> {
         };
         tracing::debug!(server = %self.server, %error, "plugin client ended");
         self.shared.state.send_replace(ClientState::Ended(Arc::new(error)));
+    }
+
+    /// A login that was refused with a ticket is tried once more without: a broker may have looked at the ticket alone.
+    fn without_ticket(&mut self, end: End) -> End {
+        match end {
+            End::Fatal(ClientError::Refused { code: Code::InvalidCredentials, .. })
+                if self.ticket.is_some() =>
+            {
+                self.ticket = None;
+                End::lost("the resume ticket was refused")
+            }
+            end => end,
+        }
     }
 
     /// Waits, and still writes down what is reported meanwhile.
@@ -236,13 +254,15 @@ impl<H: PluginHandler> PluginTask<H> {
         }
         self.session.in_doubt = in_doubt.iter().copied().map(Seq).collect();
         let players = self.online.for_hello();
-        // The token is in the upgrade request, so that this frame may be as long as the lists need.
+        // The token is in the upgrade request, so that this frame may be as long as the lists need, and so that the
+        // broker takes the token when the ticket is of no use.
         let hello = PluginHello {
             version_min: VERSION,
             version_max: VERSION,
             capabilities: CAPABILITIES,
             instance: self.instance,
             window: self.window,
+            credential: self.ticket.as_ref().map_or(Credential::None, Ticket::credential),
             started: List::from(&started),
             finished: List::from(&finished),
             in_doubt: List::from(&in_doubt),
@@ -260,11 +280,13 @@ impl<H: PluginHandler> PluginTask<H> {
             match frame {
                 Response::PluginWelcome(welcome) => {
                     self.session.silence = Silence::new(welcome.heartbeat_ms);
+                    self.ticket = Ticket::from_broker(welcome.ticket);
                     let forget: Vec<Seq> = welcome.forget.iter().map(Seq).collect();
                     self.on_welcome(SessionEpoch(welcome.epoch), forget).await?;
                 }
                 Response::Deliver { commands } => self.on_deliver(commands).await?,
                 Response::Confirm { batch } => self.on_confirm(batch).await?,
+                Response::Ticket { ticket } => self.ticket = Ticket::from_broker(ticket),
                 Response::Ping { nonce } => self.put(Request::Pong { nonce }),
                 Response::Pong { .. } | Response::Skipped { .. } => {}
                 Response::GoAway { code, delay_ms } => return Err(End::go_away(code, delay_ms)),

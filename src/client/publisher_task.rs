@@ -240,7 +240,7 @@ impl PublisherTask {
                 }
                 Response::EventsLost { place } => self.on_event(PublisherEvent::Lost { place }),
                 Response::Ping { nonce } => self.put(Request::Pong { nonce }),
-                Response::Pong { .. } | Response::Skipped { .. } => {}
+                Response::Pong { .. } | Response::Ticket { .. } | Response::Skipped { .. } => {}
                 Response::GoAway { code, delay_ms } => return Err(End::go_away(code, delay_ms)),
                 Response::Error { code, retry_after_ms, detail } => {
                     return Err(End::refused(code, retry_after_ms, detail));

@@ -92,6 +92,12 @@ settings! {
     heartbeat_seconds: u64 = "10", K::number(1, 12, "seconds");
     /// A connection that has not logged in after this time is closed.
     login_timeout_seconds: u64 = "5", K::number(1, 60, "seconds");
+    /// How long a plugin may come back with its resume ticket instead of a password hash; 0: there are no tickets.
+    ticket_hours: u64 = "24", K::number(0, crate::limits::TICKET_HOURS_MAX, "hours");
+    /// Failed logins of one network (IPv4 /24, IPv6 /56) in the long run; over it they are told to come back later.
+    failed_logins_per_second: u32 = "10", K::number(1, 1_000_000, "logins");
+    /// Failed logins of one network at once, after a time without any.
+    failed_logins_burst: u32 = "100", K::number(1, 1_000_000, "logins");
     /// A connection that takes no byte for this long, while bytes wait for it, is closed.
     write_timeout_seconds: u64 = "10", K::number(1, 300, "seconds");
     /// Orders of one publisher connection that wait for their answer; at that many no more is read from it.

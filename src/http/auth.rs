@@ -3,16 +3,17 @@
 //! A credential is read nowhere else, and never from a URL. What a caller may not see is answered as if it were
 //! not there.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::header;
 use axum::http::request::Parts;
 
 use super::HttpState;
 use super::error::{Code, Problem};
 use super::seats::{Seat, Seats};
-use crate::broker::{Principal, Registry, Scope, Server};
+use crate::broker::{Origin, Principal, Registry, Scope, Server};
 use crate::ids::StoreId;
 
 /// Query parameters under which careless clients send secrets.
@@ -50,9 +51,15 @@ fn bearer(parts: &Parts) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| credential.trim())
 }
 
+/// Where a request comes from. Without a socket, as in a test of the router alone, everybody is one network.
+fn origin(parts: &Parts) -> Origin {
+    let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    Origin::of(parts.extensions.get::<ConnectInfo<SocketAddr>>().map_or(nowhere, |ConnectInfo(peer)| *peer))
+}
+
 async fn principal(parts: &Parts, state: &HttpState) -> Result<Principal, Problem> {
     let key = bearer(parts).ok_or_else(Problem::unauthorized)?;
-    Ok(state.broker().registry().check_key(key).await?)
+    Ok(state.broker().registry().check_key(key, origin(parts)).await?)
 }
 
 /// A seat for a call. It is taken before the body is read, so that slow bodies fill the caller's own share.
@@ -119,7 +126,7 @@ impl FromRequestParts<HttpState> for Plugin {
 
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Plugin, Problem> {
         let token = bearer(parts).ok_or_else(Problem::unauthorized)?;
-        let server = state.broker().registry().check_token(token).await?;
+        let server = state.broker().registry().check_token(token, origin(parts)).await?;
         let seat = seat(state.calls_of_servers(), server.id.0, CALLS_OF_SERVER_MAX)?;
         Ok(Plugin { server, _seat: seat })
     }

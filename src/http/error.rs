@@ -173,6 +173,10 @@ impl From<AuthError> for Problem {
             AuthError::Busy { retry_after_ms } => {
                 Problem::new(Code::LoginBusy, "too many logins at once").retry_after(retry_after_ms)
             }
+            AuthError::Limited { retry_after_ms } => {
+                Problem::new(Code::RateLimited, "too many failed logins from this network")
+                    .retry_after(retry_after_ms)
+            }
         }
     }
 }

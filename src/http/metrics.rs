@@ -142,6 +142,12 @@ impl Scrape {
 
     fn callers(&self, families: &mut Families<'_>) -> std::fmt::Result {
         let logins = &self.logins;
+        let help = "Plugins let in by a resume ticket";
+        families.counter("fluxrelay_logins_by_ticket", help, logins.by_ticket)?;
+        let help = "Logins and calls let in by a token or key";
+        families.counter("fluxrelay_logins_by_token", help, logins.by_token)?;
+        let help = "Resume tickets that were expired, of an old generation, or none of ours";
+        families.counter("fluxrelay_tickets_refused", help, logins.tickets_refused)?;
         let help = "Tokens and keys checked against their password hash";
         families.counter("fluxrelay_logins_hashed", help, logins.hashed)?;
         families.counter(
@@ -154,6 +160,8 @@ impl Scrape {
         families.counter("fluxrelay_logins_wrong", "Tokens and keys refused after a hash", logins.wrong)?;
         let help = "Logins sent away because too many waited";
         families.counter("fluxrelay_logins_turned_away", help, logins.busy)?;
+        let help = "Failed logins from a network over its limit, told to come back later";
+        families.counter("fluxrelay_logins_limited", help, logins.limited)?;
         families.gauge("fluxrelay_logins_waiting", "Logins that wait for a hash", logins.waiting)?;
         families.gauge("fluxrelay_event_followers", "Open event streams", self.followers)
     }
@@ -249,7 +257,7 @@ mod tests {
         }
         let families = text.lines().filter(|line| line.starts_with("# TYPE")).count();
         let helps = text.lines().filter(|line| line.starts_with("# HELP")).count();
-        assert_eq!((families, helps), (27, 27));
+        assert_eq!((families, helps), (31, 31));
         assert!(!text.contains("commands_waiting{status=\"completed\"}"));
     }
 

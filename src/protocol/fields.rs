@@ -88,6 +88,17 @@ impl<'a> Credential<'a> {
     }
 }
 
+/// A resume ticket as the broker gives it out: opaque, at most `TICKET_BYTES_MAX` long; empty = none. `Debug` shows
+/// nothing of it.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct TicketRef<'a>(pub &'a [u8]);
+
+impl fmt::Debug for TicketRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "TicketRef(none)" } else { "TicketRef(...)" })
+    }
+}
+
 /// The place of an event: run of the broker, and ordinal in that run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventPlace {

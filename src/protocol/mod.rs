@@ -34,7 +34,7 @@ mod response;
 
 pub use error::{Code, EncodeError, Flaw, ProtocolError, Retry};
 pub use event::{CommandEvent, EventRef, What};
-pub use fields::{Credential, EventPlace, Outcome, PlayerRef, PlayersKind, Status};
+pub use fields::{Credential, EventPlace, Outcome, PlayerRef, PlayersKind, Status, TicketRef};
 pub use frame::{Frames, HEADER_BYTES, SKIPPABLE_FROM};
 pub use hello::{PluginHello, PublisherHello};
 pub use list::{Item, List, ListIter};

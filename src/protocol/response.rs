@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use super::codec::{BadField, Reader, Writer, bit};
 use super::error::{EncodeError, ProtocolError};
 use super::event::EventRef;
-use super::fields::{EventPlace, PlayerRef};
+use super::fields::{EventPlace, PlayerRef, TicketRef};
 use super::frame::{self, Direction, Frames};
 use super::list::{Item, List};
 use super::request::{encode_nonce, kind as request_kind};
@@ -22,6 +22,7 @@ mod kind {
     pub(super) const EVENTS_LOST: u8 = 0x48;
     pub(super) const GO_AWAY: u8 = 0x49;
     pub(super) const ERROR: u8 = 0x4a;
+    pub(super) const TICKET: u8 = 0x81;
 }
 
 /// A frame from the broker.
@@ -96,6 +97,11 @@ pub enum Response<'a> {
         /// For people.
         detail: &'a str,
     },
+    /// Plugin: a resume ticket in place of the one before. May be ignored.
+    Ticket {
+        /// Never empty.
+        ticket: TicketRef<'a>,
+    },
     /// A frame of unknown type that may be ignored.
     Skipped {
         /// Its type.
@@ -121,7 +127,7 @@ pub struct PluginWelcome<'a> {
     /// Largest window.
     pub window_max: u32,
     /// For a faster login next time; empty = none.
-    pub ticket: &'a [u8],
+    pub ticket: TicketRef<'a>,
     /// Listed in the hello, and not to be run: forget them.
     pub forget: List<'a, u64>,
 }
@@ -226,6 +232,7 @@ impl<'a> Response<'a> {
             Response::Error { code, retry_after_ms, detail } => {
                 frame::encode(buf, kind::ERROR, |w| write_problem(w, code, retry_after_ms, detail))
             }
+            Response::Ticket { ticket } => frame::encode(buf, kind::TICKET, |w| w.bytes("ticket", ticket.0)),
             Response::Skipped { .. } => Ok(()),
         }
     }
@@ -284,6 +291,7 @@ impl<'a> Direction<'a> for Response<'a> {
             request_kind::PONG => r.u64("nonce").map(|nonce| Response::Pong { nonce }),
             kind::GO_AWAY => read_go_away(r),
             kind::ERROR => read_error(r),
+            kind::TICKET => r.bytes("ticket").map(|ticket| Response::Ticket { ticket: TicketRef(ticket) }),
             _ => return None,
         })
     }
@@ -345,7 +353,7 @@ impl<'a> PluginWelcome<'a> {
             ack_deadline_ms: r.u32("ack_deadline_ms")?,
             frame_bytes_max: r.u32("frame_bytes_max")?,
             window_max: r.u32("window_max")?,
-            ticket: r.bytes("ticket")?,
+            ticket: TicketRef(r.bytes("ticket")?),
             forget: List::read(r, "forget", |_| Ok(()))?,
         })
     }
@@ -358,7 +366,7 @@ impl<'a> PluginWelcome<'a> {
         w.u32(self.ack_deadline_ms);
         w.u32(self.frame_bytes_max);
         w.u32(self.window_max);
-        w.bytes("ticket", self.ticket)?;
+        w.bytes("ticket", self.ticket.0)?;
         self.forget.write("forget", w)
     }
 }

@@ -225,8 +225,9 @@ impl<'a, W: Wire> Connection<'a, W> {
     }
 
     fn on_tick(&mut self, reading: bool) -> Result<(), Ending> {
-        if let RoleState::Publisher(publisher) = &self.role {
-            publisher.check_key()?;
+        match &mut self.role {
+            RoleState::Plugin(plugin) => plugin.on_tick(&mut self.out),
+            RoleState::Publisher(publisher) => publisher.check_key()?,
         }
         let unwritten = self.wire.unwritten();
         self.pulse.stuck =

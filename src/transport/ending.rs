@@ -112,6 +112,10 @@ impl From<AuthError> for Ending {
                 let detail = Code::LoginBusy.sentence().to_owned();
                 Ending::Error { code: Code::LoginBusy, retry_after_ms, detail }
             }
+            AuthError::Limited { retry_after_ms } => {
+                let detail = "too many failed logins from this network".to_owned();
+                Ending::Error { code: Code::LoginBusy, retry_after_ms, detail }
+            }
         }
     }
 }

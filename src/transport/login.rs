@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::ending::Ending;
 use super::upgrade::Role;
-use crate::broker::{Handle, Principal, Server};
+use crate::broker::{Handle, Network, Origin, Principal, Server};
 use crate::carrier::{Step, Wire};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_BEFORE_LOGIN};
 use crate::protocol::{Code, Credential, Request, VERSION};
@@ -22,7 +22,7 @@ const STEPS_MAX: usize = 8;
 pub(super) struct Login {
     /// Which of the two kinds of peers this path is for.
     pub(super) role: Role,
-    /// The credential of the upgrade request. With it, the hello may be as large as any frame.
+    /// The credential of the upgrade request. When its tag is right, the hello may be as large as any frame.
     pub(super) bearer: Option<String>,
     /// When the login must be over.
     pub(super) deadline: Instant,
@@ -61,27 +61,18 @@ pub(super) async fn login<W: Wire>(wire: &mut W, login: &Login, handle: &Handle)
 }
 
 async fn login_unbounded<W: Wire>(wire: &mut W, login: &Login, handle: &Handle) -> Result<LoggedIn, Ending> {
-    let mut by_bearer = Err(Ending::code(Code::LoginRequired));
     let mut max = FRAME_BYTES_MAX_BEFORE_LOGIN;
-    if let Some(bearer) = &login.bearer {
-        by_bearer = check(login.role, bearer, handle).await;
-        if by_bearer.is_ok() {
-            max = FRAME_BYTES_MAX;
-            wire.on_login();
-        }
+    // Only the tag is looked at before the hello is known: the hello may hold a ticket, which spares the hash.
+    if login.bearer.as_deref().is_some_and(|bearer| is_plausible(login.role, bearer, handle)) {
+        max = FRAME_BYTES_MAX;
+        wire.on_login();
     }
     let mut message = first_message(wire).await?;
     let Some((hello, hello_bytes)) = Request::decode(&message, max)? else {
         return Err(Ending::error(Code::BadFrame, "the first message ends inside its first frame"));
     };
     let credential = hello_credential(login.role, &hello)?;
-    let peer = match credential {
-        // The hello's counts when both are given.
-        Credential::Token(token) => check(login.role, token, handle).await?,
-        // Tickets are not given out yet, so none is valid.
-        Credential::Ticket(_) => return Err(Ending::code(Code::InvalidCredentials)),
-        Credential::None => by_bearer?,
-    };
+    let peer = check(login, credential, handle).await?;
     wire.on_login();
     still_there(wire, &mut message)?;
     Ok(LoggedIn { peer, message, hello_bytes })
@@ -132,10 +123,32 @@ fn hello_credential<'a>(role: Role, first: &Request<'a>) -> Result<Credential<'a
     Ok(credential)
 }
 
-async fn check(role: Role, credential: &str, handle: &Handle) -> Result<Peer, Ending> {
-    Ok(match role {
-        Role::Plugin => Peer::Plugin(handle.registry().check_token(credential).await?),
-        Role::Publisher => Peer::Publisher(handle.registry().check_key(credential).await?),
+fn is_plausible(role: Role, bearer: &str, handle: &Handle) -> bool {
+    match role {
+        Role::Plugin => handle.registry().is_plausible_token(bearer),
+        Role::Publisher => handle.registry().is_plausible_key(bearer),
+    }
+}
+
+/// Checks who it is, with one password hash at most. A token in the hello counts alone; a ticket there goes first, and
+/// the upgrade request's credential counts when it is of no use.
+async fn check(login: &Login, credential: Credential<'_>, handle: &Handle) -> Result<Peer, Ending> {
+    let registry = handle.registry();
+    let within = login.deadline.saturating_duration_since(Instant::now());
+    let origin = Origin { network: Network::of(login.peer.ip()), within };
+    let bearer = login.bearer.as_deref();
+    let secret = match credential {
+        Credential::Token(token) => token,
+        // There are none for publishers: with nothing else, that is a wrong key.
+        Credential::Ticket(_) if login.role == Role::Publisher => bearer.unwrap_or_default(),
+        Credential::Ticket(ticket) => {
+            return Ok(Peer::Plugin(registry.check_ticket(ticket, bearer, origin).await?));
+        }
+        Credential::None => bearer.ok_or_else(|| Ending::code(Code::LoginRequired))?,
+    };
+    Ok(match login.role {
+        Role::Plugin => Peer::Plugin(registry.check_token(secret, origin).await?),
+        Role::Publisher => Peer::Publisher(registry.check_key(secret, origin).await?),
     })
 }
 

@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use super::ending::Ending;
 use super::settings::TransportSettings;
 use crate::broker::{Handle, Mailbox, PluginLink, Server};
+use crate::credentials::Ticket;
 use crate::engine::{
     CloseReason, CommandResult, Delivery, Hello, OnDoubt, Outcome, Player, PlayerNews, PluginOut,
 };
@@ -15,15 +16,22 @@ use crate::ids::{Seq, SessionEpoch};
 use crate::limits::{ERROR_BYTES_MAX, FRAME_BYTES_MAX, OUTPUT_BYTES_MAX, RESULTS_MAX, WINDOW_MAX};
 use crate::protocol::{
     self as wire, CAPABILITIES, Code, DeliveryRef, List, PlayerRef, PlayersKind, PluginHello, PluginWelcome,
-    Request, Response, ResultRef, VERSION, check, encode_deliver,
+    Request, Response, ResultRef, TicketRef, VERSION, check, encode_deliver,
 };
+use crate::time::UnixMs;
 
 /// Result batches of one connection without a confirmation; at that many no more is read from it.
 const BATCHES_MAX: usize = 256;
+/// There is no ticket to replace.
+const NEVER: UnixMs = UnixMs(u64::MAX);
 
 /// A logged-in plugin.
 pub(super) struct Plugin {
     link: PluginLink,
+    /// Of its server when it logged in: what its tickets hold for.
+    generation: u32,
+    /// When its ticket is replaced.
+    renew_ticket_at: UnixMs,
     last_batch: u64,
     unconfirmed: VecDeque<u64>,
     /// The latest confirmation that is not sent yet: they are cumulative.
@@ -53,7 +61,9 @@ impl Plugin {
             Some(_) => return Err(CloseReason::TokenRevoked.into()),
             None => return Err(CloseReason::ServerRemoved.into()),
         }
-        Ok(Plugin { link, last_batch: 0, unconfirmed: VecDeque::new(), confirm: None })
+        let (generation, renew_ticket_at) = (server.generation, NEVER);
+        let unconfirmed = VecDeque::new();
+        Ok(Plugin { link, generation, renew_ticket_at, last_batch: 0, unconfirmed, confirm: None })
     }
 
     /// False while so much is unconfirmed that the plugin has to wait.
@@ -125,10 +135,48 @@ impl Plugin {
                     self.unconfirmed.pop_front();
                 }
             }
-            PluginOut::Welcome { epoch, forget } => put_welcome(epoch, &forget, settings, out),
+            PluginOut::Welcome { epoch, forget } => self.put_welcome(epoch, &forget, settings, out),
             PluginOut::Close(reason) => return Err(reason.into()),
         }
         Ok(())
+    }
+
+    fn put_welcome(
+        &mut self,
+        epoch: SessionEpoch,
+        forget: &[Seq],
+        settings: &TransportSettings,
+        out: &mut BytesMut,
+    ) {
+        let forget: Vec<u64> = forget.iter().map(|seq| seq.0).collect();
+        let ticket = self.next_ticket();
+        let welcome = PluginWelcome {
+            version: VERSION,
+            capabilities: CAPABILITIES,
+            epoch: epoch.0,
+            heartbeat_ms: settings.heartbeat_ms(),
+            ack_deadline_ms: u32::try_from(settings.ack_deadline.as_millis()).unwrap_or(u32::MAX),
+            frame_bytes_max: FRAME_BYTES_MAX as u32,
+            window_max: WINDOW_MAX,
+            ticket: TicketRef(ticket.as_ref().map_or(&[], Ticket::reveal)),
+            forget: List::from(&forget),
+        };
+        put(Response::PluginWelcome(welcome), out);
+    }
+
+    /// To be called from time to time: a session that outlives half of its ticket gets a new one.
+    pub(super) fn on_tick(&mut self, out: &mut BytesMut) {
+        if self.link.now() >= self.renew_ticket_at
+            && let Some(ticket) = self.next_ticket()
+        {
+            put(Response::Ticket { ticket: TicketRef(ticket.reveal()) }, out);
+        }
+    }
+
+    fn next_ticket(&mut self) -> Option<Ticket> {
+        let given = self.link.give_ticket(self.generation);
+        self.renew_ticket_at = given.as_ref().map_or(NEVER, |(_, renew_at)| *renew_at);
+        given.map(|(ticket, _)| ticket)
     }
 
     /// Appends what was held back to be said once.
@@ -141,22 +189,6 @@ impl Plugin {
 
 fn put(frame: Response<'_>, out: &mut BytesMut) {
     frame.encode(out).expect("what the engine says fits in a frame");
-}
-
-fn put_welcome(epoch: SessionEpoch, forget: &[Seq], settings: &TransportSettings, out: &mut BytesMut) {
-    let forget: Vec<u64> = forget.iter().map(|seq| seq.0).collect();
-    let welcome = PluginWelcome {
-        version: VERSION,
-        capabilities: CAPABILITIES,
-        epoch: epoch.0,
-        heartbeat_ms: settings.heartbeat_ms(),
-        ack_deadline_ms: u32::try_from(settings.ack_deadline.as_millis()).unwrap_or(u32::MAX),
-        frame_bytes_max: FRAME_BYTES_MAX as u32,
-        window_max: WINDOW_MAX,
-        ticket: &[],
-        forget: List::from(&forget),
-    };
-    put(Response::PluginWelcome(welcome), out);
 }
 
 fn put_deliveries(deliveries: &[Delivery], out: &mut BytesMut) {

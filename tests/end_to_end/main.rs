@@ -10,3 +10,4 @@ mod relay;
 mod scripted;
 mod sessions;
 mod story;
+mod tickets;

@@ -27,6 +27,11 @@ pub(crate) struct Raw {
 pub(crate) struct Frame(Bytes);
 
 impl Frame {
+    /// As it came.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     pub(crate) fn get(&self) -> Response<'_> {
         Response::decode(&self.0, FRAME_BYTES_MAX).unwrap().unwrap().0
     }
@@ -67,6 +72,23 @@ impl Raw {
         let welcome = raw.next().await;
         assert!(matches!(welcome.get(), Response::PluginWelcome(_)), "{:?}", welcome.get());
         raw
+    }
+
+    /// A plugin's connection on which a resume ticket was shown, with a token in the upgrade request or without.
+    pub(crate) async fn resume(relay: &Relay, ticket: &[u8], bearer: Option<&str>) -> Raw {
+        let mut raw = Raw::dial(relay, PLUGIN_PATH, bearer).await;
+        let hello = PluginHello { credential: Credential::Ticket(ticket), ..plugin_hello("") };
+        raw.send(Request::PluginHello(hello)).await;
+        raw
+    }
+
+    /// The ticket in the welcome, which is the next frame.
+    pub(crate) async fn welcomed(&mut self) -> Vec<u8> {
+        let frame = self.next().await;
+        match frame.get() {
+            Response::PluginWelcome(welcome) => welcome.ticket.0.to_vec(),
+            other => panic!("{other:?} instead of a welcome"),
+        }
     }
 
     /// A publisher that is logged in.

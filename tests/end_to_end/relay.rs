@@ -1,9 +1,10 @@
 //! A broker with its listener on a free port, and what tests want to know of it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
-use fluxrelay::broker::{self, Handle, Running, Scope};
+use fluxrelay::broker::{self, Handle, LoginCounts, Running, Scope};
 use fluxrelay::client::{PluginOptions, PublisherClient, PublisherOptions};
 use fluxrelay::credentials::HashCost;
 use fluxrelay::engine::{CommandRow, Status};
@@ -46,10 +47,11 @@ pub(crate) struct Server {
 pub(crate) struct Relay {
     pub(crate) address: SocketAddr,
     settings: TransportSettings,
+    broker: broker::Settings,
     running: Option<Running>,
     stop: watch::Sender<bool>,
     serving: Option<JoinHandle<()>>,
-    folder: TempDir,
+    _folder: TempDir,
 }
 
 impl Relay {
@@ -58,26 +60,35 @@ impl Relay {
     }
 
     pub(crate) async fn start_with(settings: TransportSettings) -> Relay {
-        let folder = tempfile::tempdir().unwrap();
-        let stop = watch::Sender::new(false);
-        let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut relay = Relay { address, settings, running: None, stop, serving: None, folder };
-        relay.open().await;
-        relay
+        Relay::start_changed(settings, |_| {}).await
     }
 
-    async fn open(&mut self) {
-        let settings = broker::Settings {
-            data_dir: self.folder.path().join("data"),
+    /// As `start_with`, with changes to the broker's settings.
+    pub(crate) async fn start_changed(
+        settings: TransportSettings,
+        change: impl FnOnce(&mut broker::Settings),
+    ) -> Relay {
+        let folder = tempfile::tempdir().unwrap();
+        let mut broker = broker::Settings {
             shards: 2,
-            engine: Default::default(),
             checkpoint_every: Millis::seconds(60),
             ended_kept: Millis::seconds(3600),
             login_threads: 2,
             login_timeout: Duration::from_secs(10),
             hash_cost: HashCost::TINY,
+            ..broker::Settings::new(folder.path().join("data"))
         };
-        let running = broker::start(settings).unwrap();
+        change(&mut broker);
+        let stop = watch::Sender::new(false);
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut relay =
+            Relay { address, settings, broker, running: None, stop, serving: None, _folder: folder };
+        relay.open().await;
+        relay
+    }
+
+    async fn open(&mut self) {
+        let running = broker::start(self.broker.clone()).unwrap();
         let listener = TcpListener::bind(self.address).await.unwrap();
         self.address = listener.local_addr().unwrap();
         let handle = running.handle().clone();
@@ -110,6 +121,16 @@ impl Relay {
 
     pub(crate) fn handle(&self) -> &Handle {
         self.running.as_ref().unwrap().handle()
+    }
+
+    /// Where it keeps everything.
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.broker.data_dir
+    }
+
+    /// What was counted about logins since the last start.
+    pub(crate) fn logins(&self) -> LoginCounts {
+        self.handle().registry().login_counts()
     }
 
     pub(crate) fn url(&self) -> String {

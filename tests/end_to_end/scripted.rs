@@ -11,8 +11,8 @@ use fluxrelay::client::{
 };
 use fluxrelay::limits::FRAME_BYTES_MAX;
 use fluxrelay::protocol::{
-    Code, CommandRef, DeliveryRef, EventRef, List, PlayersKind, PluginWelcome, PublisherWelcome, Request,
-    Response, VERSION, What,
+    Code, CommandRef, Credential, DeliveryRef, EventRef, List, PlayersKind, PluginWelcome, PublisherWelcome,
+    Request, Response, TicketRef, VERSION, What,
 };
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -94,6 +94,20 @@ impl Broker {
         };
         peer.send(&[Response::PluginWelcome(welcome)]).await;
         (peer, hello)
+    }
+
+    /// The next plugin, given this ticket; and the credential in its hello.
+    async fn give_ticket(&self, ticket: &[u8]) -> (Peer, Option<Vec<u8>>) {
+        let (mut peer, hello) = self.accept().await;
+        let welcome = PluginWelcome {
+            version: VERSION,
+            epoch: 1,
+            heartbeat_ms: 10_000,
+            ticket: TicketRef(ticket),
+            ..PluginWelcome::default()
+        };
+        peer.send(&[Response::PluginWelcome(welcome)]).await;
+        (peer, shown(&hello))
     }
 
     async fn welcome_publisher(&self) -> Peer {
@@ -267,6 +281,45 @@ async fn players_are_in_the_hello_and_changes_follow() {
     let (_peer, hello) = broker.welcome_plugin(&[]).await;
     let Request::PluginHello(hello) = request(&hello) else { panic!() };
     assert_eq!(hello.players.unwrap().len(), 2);
+}
+
+/// The ticket in a hello.
+fn shown(hello: &Bytes) -> Option<Vec<u8>> {
+    let Request::PluginHello(hello) = request(hello) else { panic!("not a plugin's hello") };
+    match hello.credential {
+        Credential::None => None,
+        Credential::Ticket(ticket) => Some(ticket.to_vec()),
+        Credential::Token(_) => panic!("the token belongs in the upgrade request"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_latest_ticket_is_shown_and_after_a_refusal_the_token_alone() {
+    let broker = Broker::listen().await;
+    let client = PluginClient::start(broker.plugin(), noting(&Ran::default(), true)).await.unwrap();
+    let (peer, first) = broker.give_ticket(&[1, 2, 3]).await;
+    assert_eq!(first, None);
+    drop(peer);
+    let (mut peer, second) = broker.give_ticket(&[4, 5]).await;
+    assert_eq!(second, Some(vec![1, 2, 3]));
+    peer.send(&[Response::Ticket { ticket: TicketRef(&[6]) }, Response::Ping { nonce: 1 }]).await;
+    peer.next().await;
+    drop(peer);
+    // A broker that looks at the ticket alone and does not take it.
+    let (mut peer, hello) = broker.accept().await;
+    assert_eq!(shown(&hello), Some(vec![6]));
+    let code = Code::InvalidCredentials.number();
+    let refusal = Response::Error { code, retry_after_ms: 0, detail: "" };
+    peer.send(&[refusal]).await;
+    drop(peer);
+    // An empty ticket is none, and a login without one that is refused is the end.
+    let (peer, fourth) = broker.give_ticket(&[]).await;
+    assert_eq!(fourth, None);
+    drop(peer);
+    let (mut peer, hello) = broker.accept().await;
+    assert_eq!(shown(&hello), None);
+    peer.send(&[refusal]).await;
+    soon("the end", client.ended()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -214,6 +214,8 @@ async fn a_broker_that_is_gone_without_a_word_is_noticed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut options = relay.plugin(&server);
     options.url = format!("ws://{}", listener.local_addr().unwrap());
+    // Long enough to be seen waiting.
+    options.backoff.first = Duration::from_secs(60);
     let client = PluginClient::start(options, idle).await.unwrap();
     let (stream, _) = soon("a connection", listener.accept()).await.unwrap();
     let mut mute = upgraded(stream).await;

@@ -7,7 +7,7 @@ use fluxrelay::limits::{
 use fluxrelay::protocol::{
     Code, CommandEvent, CommandRef, Credential, DeliveryRef, EventPlace, EventRef, Flaw, Item, List,
     OrderHead, Outcome, PlayerRef, PlayersKind, PluginHello, PluginWelcome, Publish, PublishCommand,
-    PublisherHello, PublisherWelcome, Request, Response, ResultRef, Status, What, encode_deliver,
+    PublisherHello, PublisherWelcome, Request, Response, ResultRef, Status, TicketRef, What, encode_deliver,
     encode_publish, encode_published, encode_results,
 };
 use proptest::collection::vec;
@@ -174,7 +174,7 @@ fn welcome() -> impl Strategy<Value = Response<'static>> {
                 window_max,
                 ticket,
             ) = numbers;
-            let ticket = keep(ticket);
+            let ticket = TicketRef(keep(ticket));
             Response::PluginWelcome(PluginWelcome {
                 version,
                 capabilities,
@@ -220,6 +220,7 @@ fn response() -> impl Strategy<Value = Response<'static>> {
         any::<u64>().prop_map(|nonce| Response::Ping { nonce }),
         any::<u64>().prop_map(|nonce| Response::Pong { nonce }),
         any::<(u16, u32)>().prop_map(|(code, delay_ms)| Response::GoAway { code, delay_ms }),
+        any::<Vec<u8>>().prop_map(|ticket| Response::Ticket { ticket: TicketRef(keep(ticket)) }),
         (any::<(u16, u32)>(), text()).prop_map(|((code, retry_after_ms), detail)| Response::Error {
             code,
             retry_after_ms,

@@ -4,7 +4,7 @@
 use fluxrelay::protocol::{
     CommandEvent, CommandRef, Credential, DeliveryRef, EventPlace, EventRef, List, OrderHead, Outcome,
     PlayerRef, PlayersKind, PluginHello, PluginWelcome, Publish, PublishCommand, PublisherHello,
-    PublisherWelcome, Request, Response, ResultRef, Status, What,
+    PublisherWelcome, Request, Response, ResultRef, Status, TicketRef, What,
 };
 
 /// A frame of either direction.
@@ -82,6 +82,15 @@ fn plugin_hello_short() -> PluginHello<'static> {
     PluginHello { version_min: 1, version_max: 1, instance: INSTANCE, window: 64, ..Default::default() }
 }
 
+const TICKET: &[u8] = &[
+    0x01, 0x2c, 0x07, 0x00, 0x00, 0x00, 0x03, 0x00, 0x00, 0x00, 0x00, 0xd0, 0x0b, 0x76, 0x9b, 0x01, 0x00,
+    0x00, 0x5e, 0x21, 0x90, 0xc4, 0x1d, 0x6b, 0x83, 0xfa, 0x07, 0x3e, 0xb2, 0x58, 0xd9, 0x44, 0x6f, 0xa0,
+];
+
+fn plugin_hello_resume() -> PluginHello<'static> {
+    PluginHello { credential: Credential::Ticket(TICKET), ..plugin_hello_short() }
+}
+
 /// The examples of protocol.md, by the name in their code block.
 pub(crate) fn documented() -> Vec<(&'static str, Frame<'static>)> {
     let mut all = plugin();
@@ -90,6 +99,8 @@ pub(crate) fn documented() -> Vec<(&'static str, Frame<'static>)> {
         ("skipped", Request::Skipped { kind: 0x9c }.into()),
         ("ping", Request::Ping { nonce: 7 }.into()),
         ("pong", Request::Pong { nonce: 7 }.into()),
+        ("plugin-hello-resume", Request::PluginHello(plugin_hello_resume()).into()),
+        ("ticket", Response::Ticket { ticket: TicketRef(TICKET) }.into()),
         ("go-away", Response::GoAway { code: 23, delay_ms: 2750 }.into()),
         ("error", Response::Error { code: 11, retry_after_ms: 0, detail: "the token is not valid" }.into()),
     ]);
@@ -105,7 +116,7 @@ fn plugin() -> Vec<(&'static str, Frame<'static>)> {
         ack_deadline_ms: 60_000,
         frame_bytes_max: 1 << 20,
         window_max: 4096,
-        ticket: &[],
+        ticket: TicketRef(&[]),
         forget: List::from(&[576]),
     };
     let deliveries = &[
@@ -226,8 +237,11 @@ pub(crate) fn variants() -> Vec<(&'static str, Frame<'static>)> {
         players: Some(List::from(&[STEVE_WITH_UUID, ALEX])),
         ..plugin_hello()
     };
-    let welcome =
-        PluginWelcome { ticket: &[1, 2, 3], forget: List::from(&[1, u64::MAX]), ..Default::default() };
+    let welcome = PluginWelcome {
+        ticket: TicketRef(&[1, 2, 3]),
+        forget: List::from(&[1, u64::MAX]),
+        ..Default::default()
+    };
     let order =
         OrderHead { key: Some("k"), reference: Some("r"), player: Some(STEVE_WITH_UUID), ordered: true };
     let results = &[

@@ -1,6 +1,7 @@
 //! Stores, servers and keys, and who may do what: a copy in memory that anybody reads without waiting, changed by
 //! one writer that makes every change durable first.
 
+mod check;
 mod directory;
 mod first_start;
 mod ledger;
@@ -9,7 +10,6 @@ mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
@@ -17,15 +17,13 @@ use futures_util::{StreamExt, stream};
 use self::directory::Directory;
 use self::ledger::{Done, NewServer, Op};
 use self::writer::{Writer, WriterLink};
-use super::login::{LoginCounts, LoginPool};
-use crate::credentials::{
-    Fingerprints, HashCost, Presented, RandomPart, Sealer, Secret, SecretHash, Subject,
-};
+use super::login::{FailedLoginLimit, Failures, LoginCounts, LoginPool, PoolOptions, Tickets};
+use crate::credentials::{Fingerprints, HashCost, RandomPart, Sealer, Secret, SecretHash, Subject};
 use crate::ids::{KeyId, ServerId, StoreId};
 use crate::limits::{ADDRESS_BYTES_MAX, NAME_BYTES_MAX, SERVERS_PER_CALL_MAX};
 use crate::storage::StorageError;
 use crate::storage::registry::{RegistryDb, RegistryRows};
-use crate::time::UnixMs;
+use crate::time::{Millis, UnixMs};
 
 pub use crate::credentials::Scope;
 pub use crate::storage::registry::{Key, Server, Store};
@@ -60,6 +58,12 @@ pub enum AuthError {
     /// Too many logins at once: come back after this many milliseconds.
     #[error("busy, try again in {retry_after_ms} ms")]
     Busy {
+        /// When.
+        retry_after_ms: u32,
+    },
+    /// Not valid, and the same network has failed too often lately to be told what is wrong.
+    #[error("too many failed logins from this network, try again in {retry_after_ms} ms")]
+    Limited {
         /// When.
         retry_after_ms: u32,
     },
@@ -99,7 +103,11 @@ pub struct RegistryOptions {
     pub login_timeout: Duration,
     /// What a new hash costs; old ones keep theirs.
     pub hash_cost: HashCost,
-    /// The time for `created_at`.
+    /// How long a resume ticket lasts, at most `TICKET_HOURS_MAX` hours; zero = none are given or taken.
+    pub ticket_lifetime: Millis,
+    /// How many logins of one network may fail.
+    pub failed_logins: FailedLoginLimit,
+    /// The time for `created_at`, for tickets and for failed logins.
     pub clock: Clock,
 }
 
@@ -116,6 +124,9 @@ pub struct Registry {
     directory: Arc<Directory>,
     writer: WriterLink,
     logins: LoginPool,
+    failures: Failures,
+    tickets: Tickets,
+    clock: Clock,
     sealer: Sealer,
     fingerprints: Fingerprints,
     /// Hashed against when a credential with the right tag names nobody: the answer takes the same time.
@@ -159,14 +170,23 @@ impl Registry {
             db: opened.db,
             ledger: opened.ledger,
             directory: Arc::clone(&directory),
-            clock: options.clock,
+            clock: Arc::clone(&options.clock),
             on_failure: Box::new(on_failure),
         };
+        let pool = PoolOptions {
+            threads: options.login_threads,
+            timeout: options.login_timeout,
+            cost: options.hash_cost,
+            clock: Arc::clone(&options.clock),
+        };
+        let clock = Arc::clone(&options.clock);
         let registry = Registry {
             directory,
             writer: WriterLink::start(writer).map_err(no_thread)?,
-            logins: LoginPool::start(options.login_threads, options.login_timeout, options.hash_cost)
-                .map_err(no_thread)?,
+            logins: LoginPool::start(pool).map_err(no_thread)?,
+            failures: Failures::new(options.failed_logins),
+            tickets: Tickets::open(dir, &opened.data_key, options.ticket_lifetime, clock),
+            clock: options.clock,
             sealer: Sealer::new(&opened.data_key),
             fingerprints: Fingerprints::new(&opened.data_key),
             nobody: SecretHash::dummy(options.hash_cost),
@@ -345,8 +365,8 @@ impl Registry {
         self.writer.ask(Op::RemoveServer { id }).await.map(|_| ())
     }
 
-    /// A new token; the old one is dead when this returns. The caller then tells the broker
-    /// (`Handle::token_regenerated`).
+    /// A new token. When this returns, the higher generation is durable and the old token and all tickets are dead. The
+    /// caller then tells the broker (`Handle::token_regenerated`), which ends the session.
     ///
     /// # Errors
     /// `NotFound`, `Storage`.
@@ -356,73 +376,6 @@ impl Registry {
         let hash = self.logins.make(random.clone()).await;
         one_server(self.writer.ask(Op::RenewToken { id, hash }).await?)?;
         Ok(self.sealer.seal(Subject::Server(id), &random))
-    }
-}
-
-/// Checking credentials. A forged tag is refused at once; all else is equal in answer and time.
-impl Registry {
-    /// Checks a server's token.
-    ///
-    /// A token may be regenerated between this check and the session that rests on it: after opening the session,
-    /// compare the server's generation with [`Registry::server`]'s once more.
-    ///
-    /// # Errors
-    /// `Invalid` for unknown and wrong alike, `Busy` when too many logins wait.
-    pub async fn check_token(&self, token: &str) -> Result<Arc<Server>, AuthError> {
-        let presented = self.open_credential(token)?;
-        let Subject::Server(id) = presented.subject else { return Err(self.refuse_form()) };
-        let record = self.directory.server(id);
-        let generation = record.as_ref().map_or(0, |record| record.server.generation);
-        self.check_secret(presented, generation, record.map(|record| record.hash.clone())).await?;
-        // The token may have been regenerated while its hash was computed.
-        let server = self.server(id).filter(|server| server.generation == generation);
-        server.ok_or(AuthError::Invalid)
-    }
-
-    /// Checks an API key (admin's included).
-    ///
-    /// # Errors
-    /// `Invalid` for unknown and wrong alike, `Busy` when too many logins wait.
-    pub async fn check_key(&self, key: &str) -> Result<Principal, AuthError> {
-        let presented = self.open_credential(key)?;
-        let id = match presented.subject {
-            Subject::Key(id) => id,
-            Subject::Admin => ADMIN_KEY,
-            Subject::Server(_) => return Err(self.refuse_form()),
-        };
-        let record = self.directory.key(id);
-        // A key has one secret for its whole life.
-        let generation = u32::from(record.is_some());
-        self.check_secret(presented, generation, record.map(|record| record.hash.clone())).await?;
-        let key = self.directory.key(id).ok_or(AuthError::Invalid)?.key.clone();
-        Ok(Principal { key: Some(id).filter(|id| *id != ADMIN_KEY), scope: key.scope, store: key.store })
-    }
-
-    fn open_credential(&self, text: &str) -> Result<Presented, AuthError> {
-        self.sealer.open(text).ok_or_else(|| self.refuse_form())
-    }
-
-    fn refuse_form(&self) -> AuthError {
-        self.logins.counters().forged.fetch_add(1, Ordering::Relaxed);
-        AuthError::Invalid
-    }
-
-    async fn check_secret(
-        &self,
-        presented: Presented,
-        generation: u32,
-        hash: Option<SecretHash>,
-    ) -> Result<(), AuthError> {
-        let exists = hash.is_some();
-        let hash = hash.unwrap_or_else(|| self.nobody.clone());
-        match self.logins.check(presented, generation, hash).await {
-            Ok(right) if right && exists => Ok(()),
-            Ok(_) => {
-                self.logins.counters().wrong.fetch_add(1, Ordering::Relaxed);
-                Err(AuthError::Invalid)
-            }
-            Err(busy) => Err(AuthError::Busy { retry_after_ms: busy.retry_after_ms }),
-        }
     }
 }
 
@@ -452,3 +405,7 @@ fn checked_text(field: &'static str, text: &str, min: usize, max: usize) -> Resu
 #[cfg(test)]
 #[path = "registry_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "login_tests.rs"]
+mod login_tests;

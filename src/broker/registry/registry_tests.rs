@@ -1,30 +1,38 @@
 //! Tests of the registry over real files.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use redb::backends::InMemoryBackend;
 use redb::{Database, ReadableTable, StorageBackend, TableDefinition};
 
 use super::*;
+use crate::broker::login::{Network, Origin};
 use crate::storage::registry::REGISTRY_FILE;
 
-fn options() -> RegistryOptions {
+/// Where the tests' logins come from.
+pub(super) const HERE: Origin =
+    Origin { network: Network::of(IpAddr::V4(Ipv4Addr::LOCALHOST)), within: Duration::from_secs(30) };
+
+pub(super) fn options() -> RegistryOptions {
     RegistryOptions {
         login_threads: 2,
         login_timeout: Duration::from_secs(30),
         hash_cost: HashCost::TINY,
+        ticket_lifetime: Millis::seconds(24 * 3600),
+        failed_logins: FailedLoginLimit::default(),
         clock: Arc::new(|| UnixMs(1_700_000_000_000)),
     }
 }
 
-fn open(dir: &Path) -> Result<(Registry, FirstStart), StorageError> {
+pub(super) fn open(dir: &Path) -> Result<(Registry, FirstStart), StorageError> {
     Registry::open(dir, options(), |error| panic!("the disk failed: {error}"))
 }
 
-fn new() -> (tempfile::TempDir, Registry, Secret) {
+pub(super) fn new() -> (tempfile::TempDir, Registry, Secret) {
     let dir = tempfile::tempdir().unwrap();
     let (registry, first) = open(dir.path()).unwrap();
     (dir, registry, first.admin_key.unwrap())
@@ -45,7 +53,7 @@ async fn the_first_start_makes_store_and_admin_key() {
         registry.stores().iter().map(|s| (s.id, &*s.name)).collect::<Vec<_>>(),
         [(DEFAULT_STORE, "default")]
     );
-    let principal = registry.check_key(admin.reveal()).await.unwrap();
+    let principal = registry.check_key(admin.reveal(), HERE).await.unwrap();
     assert_eq!(principal, Principal { key: None, scope: Scope::Admin, store: DEFAULT_STORE });
     assert!(registry.keys(DEFAULT_STORE).is_empty() && registry.key(ADMIN_KEY).is_none(), "it is not listed");
     assert_eq!(
@@ -76,7 +84,7 @@ async fn a_token_is_hashed_once_and_then_recalled() {
     let (_dir, registry, _) = new();
     let (server, token) = registry.create_server(DEFAULT_STORE, "lobby", "play.example.org").await.unwrap();
     for _ in 0..10 {
-        assert_eq!(registry.check_token(token.reveal()).await.unwrap(), server);
+        assert_eq!(registry.check_token(token.reveal(), HERE).await.unwrap(), server);
     }
     let counts = registry.login_counts();
     assert_eq!((counts.hashed, counts.recalled), (1, 9));
@@ -88,10 +96,10 @@ async fn a_forged_token_costs_no_hash() {
     let (_, token) = registry.create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
     let (_, key) = registry.create_key(DEFAULT_STORE, Scope::Publish, "shop").await.unwrap();
     for text in [forged(&token), String::new(), "srv_1.".into(), key.reveal().into(), admin.reveal().into()] {
-        assert_eq!(registry.check_token(&text).await, Err(AuthError::Invalid), "{text}");
+        assert_eq!(registry.check_token(&text, HERE).await, Err(AuthError::Invalid), "{text}");
     }
     for text in [forged(&key), forged(&admin), token.reveal().into()] {
-        assert_eq!(registry.check_key(&text).await, Err(AuthError::Invalid), "{text}");
+        assert_eq!(registry.check_key(&text, HERE).await, Err(AuthError::Invalid), "{text}");
     }
     let counts = registry.login_counts();
     assert_eq!((counts.hashed, counts.forged, counts.wrong), (0, 8, 0));
@@ -101,12 +109,12 @@ async fn a_forged_token_costs_no_hash() {
 async fn regenerating_kills_the_old_token_at_once() {
     let (_dir, registry, _) = new();
     let (server, old) = registry.create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
-    registry.check_token(old.reveal()).await.unwrap();
+    registry.check_token(old.reveal(), HERE).await.unwrap();
     let new = registry.regenerate_token(server.id).await.unwrap();
-    assert_eq!(registry.check_token(old.reveal()).await, Err(AuthError::Invalid));
-    assert_eq!(registry.check_token(new.reveal()).await.unwrap().generation, 2);
+    assert_eq!(registry.check_token(old.reveal(), HERE).await, Err(AuthError::Invalid));
+    assert_eq!(registry.check_token(new.reveal(), HERE).await.unwrap().generation, 2);
     let hashed = registry.login_counts().hashed;
-    assert_eq!(registry.check_token(old.reveal()).await, Err(AuthError::Invalid));
+    assert_eq!(registry.check_token(old.reveal(), HERE).await, Err(AuthError::Invalid));
     assert_eq!(registry.login_counts().hashed, hashed, "a dead token costs one hash, not one each time");
 }
 
@@ -116,9 +124,9 @@ async fn unknown_and_wrong_cost_the_same() {
     let (server, token) = registry.create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
     let (_, other) = registry.create_server(DEFAULT_STORE, "other", "").await.unwrap();
     registry.remove_server(server.id).await.unwrap();
-    assert_eq!(registry.check_token(token.reveal()).await, Err(AuthError::Invalid));
+    assert_eq!(registry.check_token(token.reveal(), HERE).await, Err(AuthError::Invalid));
     assert_eq!(registry.login_counts().hashed, 1, "an unknown one costs a hash too");
-    registry.check_token(other.reveal()).await.unwrap();
+    registry.check_token(other.reveal(), HERE).await.unwrap();
     assert_eq!(registry.login_counts().hashed, 2);
 }
 
@@ -127,11 +135,11 @@ async fn a_removed_key_is_refused_at_once() {
     let (_dir, registry, _) = new();
     let store = registry.create_store("shop").await.unwrap();
     let (id, key) = registry.create_key(store.id, Scope::Publish, "backend").await.unwrap();
-    let principal = registry.check_key(key.reveal()).await.unwrap();
+    let principal = registry.check_key(key.reveal(), HERE).await.unwrap();
     assert_eq!(principal, Principal { key: Some(id), scope: Scope::Publish, store: store.id });
     assert_eq!(registry.keys(store.id).iter().map(|key| key.id).collect::<Vec<_>>(), [id]);
     registry.remove_key(id).await.unwrap();
-    assert_eq!(registry.check_key(key.reveal()).await, Err(AuthError::Invalid));
+    assert_eq!(registry.check_key(key.reveal(), HERE).await, Err(AuthError::Invalid));
     assert!(registry.keys(store.id).is_empty());
     assert!(matches!(registry.remove_key(id).await, Err(RegistryError::NotFound)));
     assert!(matches!(registry.remove_key(ADMIN_KEY).await, Err(RegistryError::NotFound)));
@@ -191,7 +199,7 @@ async fn many_servers_are_made_all_or_none() {
     let made = registry.create_servers(DEFAULT_STORE, named(&["a", "b", "c"])).await.unwrap();
     assert_eq!(made.iter().map(|(server, _)| &*server.name).collect::<Vec<_>>(), ["a", "b", "c"]);
     for (server, token) in &made {
-        assert_eq!(registry.check_token(token.reveal()).await.as_ref(), Ok(server));
+        assert_eq!(registry.check_token(token.reveal(), HERE).await.as_ref(), Ok(server));
     }
     assert_eq!(registry.server_ids(DEFAULT_STORE).len(), 4);
 }
@@ -220,10 +228,10 @@ async fn a_restart_keeps_everything_and_numbers_are_not_used_again() {
     assert!(!dir.path().join("admin.key").exists(), "a removed admin.key stays removed");
     assert_eq!((registry.stores(), registry.servers(None), registry.keys(shop.id)), (stores, servers, keys));
     assert_eq!(registry.fingerprints().key(shop.id, "k"), digest);
-    assert_eq!(registry.check_key(admin.reveal()).await.unwrap().scope, Scope::Admin);
-    assert_eq!(registry.check_key(kept.reveal()).await.unwrap().key, Some(kept_id));
-    assert_eq!(registry.check_key(key.reveal()).await, Err(AuthError::Invalid));
-    assert_eq!(registry.check_token(token.reveal()).await.unwrap().generation, 2);
+    assert_eq!(registry.check_key(admin.reveal(), HERE).await.unwrap().scope, Scope::Admin);
+    assert_eq!(registry.check_key(kept.reveal(), HERE).await.unwrap().key, Some(kept_id));
+    assert_eq!(registry.check_key(key.reveal(), HERE).await, Err(AuthError::Invalid));
+    assert_eq!(registry.check_token(token.reveal(), HERE).await.unwrap().generation, 2);
     let (next, _) = registry.create_server(shop.id, "arena", "").await.unwrap();
     assert_eq!(next.id.0, last.id.0 + 1);
     assert!(matches!(registry.create_store("shop").await, Err(RegistryError::NameTaken(_))));
@@ -251,7 +259,7 @@ async fn concurrent_registrations_get_numbers_of_their_own() {
     drop(Arc::into_inner(registry).unwrap());
     let (registry, _) = open(dir.path()).unwrap();
     for (server, token) in made {
-        assert_eq!(registry.check_token(token.reveal()).await.unwrap(), server);
+        assert_eq!(registry.check_token(token.reveal(), HERE).await.unwrap(), server);
     }
 }
 
@@ -382,7 +390,7 @@ async fn a_failing_disk_is_reported_once_and_nothing_is_shown_that_is_not_stored
         assert!(matches!(error, RegistryError::Storage(StorageError::Full { .. })), "{error}");
     }
     assert_eq!(registry.servers(None), [Arc::clone(&server)]);
-    assert_eq!(registry.check_token(token.reveal()).await.unwrap(), server, "reads go on");
+    assert_eq!(registry.check_token(token.reveal(), HERE).await.unwrap(), server, "reads go on");
     assert!(matches!(reports.try_recv(), Ok(StorageError::Full { .. })));
     assert!(reports.try_recv().is_err());
 }

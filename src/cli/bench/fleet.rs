@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use super::broker::Broker;
-use crate::broker::{DEFAULT_STORE, Registry, RegistryOptions, Server};
+use crate::broker::{DEFAULT_STORE, FailedLoginLimit, Registry, RegistryOptions, Server};
 use crate::cli::exit::{CliError, Exit};
 use crate::cli::rest::Rest;
 use crate::cli::server::text;
@@ -25,6 +25,7 @@ use crate::credentials::{HashCost, Secret};
 use crate::ids::ServerId;
 use crate::limits::WINDOW_MAX;
 use crate::storage::StorageError;
+use crate::time::Millis;
 
 /// Registrations and logins under way at once: enough to keep the broker's password threads busy, few enough that
 /// none of them waits past the login deadline.
@@ -49,6 +50,8 @@ pub(super) async fn prepare(data: &Path, count: u32, quiet: bool) -> Result<Vec<
         login_threads: 2,
         login_timeout: Duration::from_secs(60),
         hash_cost: HashCost::TINY,
+        ticket_lifetime: Millis(0),
+        failed_logins: FailedLoginLimit::default(),
         clock: Arc::new(clock::unix_now),
     };
     let failed = |error: StorageError| CliError::new(Exit::Storage, error.to_string());

@@ -1,0 +1,295 @@
+//! The threads that compute password hashes: few, bounded, apart from everything that delivers commands.
+//!
+//! Logins and new credentials have a queue each and take turns, so that neither can keep the other out. A login that
+//! cannot have its hash in time is sent away at once, with a moment of its own to come back.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::{Semaphore, oneshot};
+
+use super::counts::{LoginCounters, LoginCounts};
+use super::queue::{Full, Login, LoginQueue, Share};
+use super::verified::Verified;
+use crate::broker::registry::Clock;
+use crate::credentials::{HashCost, Hasher, Presented, RandomPart, SecretHash};
+use crate::limits::{HASHES_MAKING_MAX, LOGIN_RETRY_AFTER_MS_MAX, LOGINS_WAITING_PER_THREAD_MAX};
+use crate::time::UnixMs;
+
+/// Microseconds of one hash, before any was measured.
+const HASH_US: u64 = 17_000;
+/// Least milliseconds after which a login that was sent away may come back.
+const RETRY_AFTER_MS_MIN: u64 = 1000;
+
+/// Too many logins at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::broker) struct Busy {
+    pub(in crate::broker) retry_after_ms: u32,
+}
+
+/// How the pool works.
+#[derive(Clone)]
+pub(in crate::broker) struct PoolOptions {
+    /// At least 1.
+    pub(in crate::broker) threads: usize,
+    /// A login that takes longer is sent away.
+    pub(in crate::broker) timeout: Duration,
+    /// What a new hash costs; old ones keep theirs.
+    pub(in crate::broker) cost: HashCost,
+    pub(in crate::broker) clock: Clock,
+}
+
+type Make = Box<dyn FnOnce(&mut Hasher) + Send>;
+
+enum Work {
+    Login(Box<Login>),
+    Make(Make),
+}
+
+/// What the threads and the logins share.
+struct State {
+    logins: LoginQueue,
+    makes: VecDeque<Make>,
+    /// Whose turn it is when both wait.
+    make_is_next: bool,
+    /// What a hash took lately, in microseconds.
+    hash_us: u64,
+    /// Up to when moments to come back have been given out, in microseconds.
+    given_out_us: u64,
+    closed: bool,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    more: Condvar,
+    verified: Verified,
+    counters: LoginCounters,
+    options: PoolOptions,
+}
+
+/// The pool. Its threads end when it is dropped and their queues are empty.
+pub(in crate::broker) struct LoginPool {
+    shared: Arc<Shared>,
+    making: Arc<Semaphore>,
+}
+
+impl LoginPool {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub(in crate::broker) fn start(mut options: PoolOptions) -> std::io::Result<LoginPool> {
+        options.threads = options.threads.max(1);
+        let threads = options.threads;
+        let state = State {
+            logins: LoginQueue::new(threads * LOGINS_WAITING_PER_THREAD_MAX),
+            makes: VecDeque::new(),
+            make_is_next: false,
+            hash_us: HASH_US,
+            given_out_us: 0,
+            closed: false,
+        };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            more: Condvar::new(),
+            verified: Verified::default(),
+            counters: LoginCounters::default(),
+            options,
+        });
+        let pool = LoginPool { shared, making: Arc::new(Semaphore::new(HASHES_MAKING_MAX)) };
+        for number in 0..threads {
+            let shared = Arc::clone(&pool.shared);
+            thread::Builder::new()
+                .name(format!("login-{number}"))
+                .spawn(move || shared.hash_until_closed())?;
+        }
+        Ok(pool)
+    }
+
+    /// Whether the secret is the one behind `hash`, which belongs to this generation of the subject. A login of a
+    /// `suspect` network may use half of the queue.
+    pub(in crate::broker) async fn check(
+        &self,
+        presented: Presented,
+        generation: u32,
+        hash: SecretHash,
+        within: Duration,
+        suspect: bool,
+    ) -> Result<bool, Busy> {
+        let shared = &*self.shared;
+        if let Some(right) = shared.verified.recall(presented.subject, presented.digest, generation) {
+            shared.counters.recalled.rise();
+            return Ok(right);
+        }
+        let within = within.min(shared.options.timeout);
+        let bits = presented.digest.bits();
+        let (answer, answered) = oneshot::channel();
+        let login = Login { presented, generation, hash, answers: vec![answer] };
+        let share = if suspect { Share::Half } else { Share::Whole };
+        if shared.admit(login, within, share).is_err() {
+            return Err(shared.busy(bits));
+        }
+        match tokio::time::timeout(within, answered).await {
+            Ok(Ok(right)) => Ok(right),
+            Ok(Err(_)) | Err(_) => Err(shared.busy(bits)),
+        }
+    }
+
+    /// The hash to store for a new secret. Waits for its turn.
+    pub(in crate::broker) async fn make(&self, random: RandomPart) -> SecretHash {
+        let permits = Arc::clone(&self.making);
+        let permit = permits.acquire_owned().await.expect("the semaphore is never closed");
+        let (answer, answered) = oneshot::channel();
+        let cost = self.shared.options.cost;
+        let make: Make = Box::new(move |hasher| {
+            // The place in the queue is free again, whether or not the caller still waits.
+            drop(permit);
+            if !answer.is_closed() {
+                let _ = answer.send(hasher.make(&random, cost));
+            }
+        });
+        self.shared.state.lock().makes.push_back(make);
+        self.shared.more.notify_one();
+        answered.await.expect("a thread answers everybody who still waits")
+    }
+
+    /// How many hashes are computed at once.
+    pub(in crate::broker) fn threads(&self) -> usize {
+        self.shared.options.threads
+    }
+
+    /// The counters, to be raised by who decides without the pool.
+    pub(in crate::broker) fn counters(&self) -> &LoginCounters {
+        &self.shared.counters
+    }
+
+    /// A copy of what was counted.
+    pub(in crate::broker) fn counts(&self) -> LoginCounts {
+        let waiting = self.shared.state.lock().logins.len() as u64;
+        LoginCounts { waiting, ..self.shared.counters.counts() }
+    }
+}
+
+impl Drop for LoginPool {
+    fn drop(&mut self) {
+        self.shared.state.lock().closed = true;
+        self.shared.more.notify_all();
+    }
+}
+
+impl Shared {
+    fn admit(&self, login: Login, within: Duration, share: Share) -> Result<(), Full> {
+        let mut state = self.state.lock();
+        let Some(login) = state.logins.join(login) else { return Ok(()) };
+        if state.wait(&login, self.options.threads) > within {
+            return Err(Full);
+        }
+        state.logins.push(login, share)?;
+        drop(state);
+        self.more.notify_one();
+        Ok(())
+    }
+
+    /// Sent away, with a moment to come back.
+    fn busy(&self, bits: u64) -> Busy {
+        self.counters.busy.rise();
+        let now = (self.options.clock)();
+        let retry_after_ms = self.state.lock().next_moment(now, self.options.threads, bits);
+        Busy { retry_after_ms: u32::try_from(retry_after_ms).unwrap_or(u32::MAX) }
+    }
+
+    /// The loop of one thread.
+    fn hash_until_closed(&self) {
+        let mut hasher = Hasher::default();
+        while let Some(work) = self.next_work() {
+            match work {
+                Work::Login(login) => self.hash(*login, &mut hasher),
+                Work::Make(make) => make(&mut hasher),
+            }
+        }
+    }
+
+    fn next_work(&self) -> Option<Work> {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(work) = state.take_next() {
+                return Some(work);
+            }
+            if state.closed {
+                return None;
+            }
+            self.more.wait(&mut state);
+        }
+    }
+
+    fn hash(&self, login: Login, hasher: &mut Hasher) {
+        let Login { presented, generation, hash, answers } = login;
+        let (subject, digest) = (presented.subject, presented.digest);
+        // Another thread may have hashed the same meanwhile.
+        let right = self.verified.recall(subject, digest, generation).unwrap_or_else(|| {
+            let began = (self.options.clock)();
+            let right = hasher.is_right(&presented.random, &hash);
+            let took = (self.options.clock)() - began;
+            self.state.lock().on_hash(took.0);
+            self.counters.hashed.rise();
+            self.verified.remember(subject, digest, generation, right);
+            right
+        });
+        for answer in answers {
+            // Who waited may have gone meanwhile.
+            let _ = answer.send(right);
+        }
+    }
+}
+
+impl State {
+    fn take_next(&mut self) -> Option<Work> {
+        let make_first = std::mem::replace(&mut self.make_is_next, false);
+        if make_first && let Some(make) = self.makes.pop_front() {
+            return Some(Work::Make(make));
+        }
+        match self.logins.take_next() {
+            Some(login) => {
+                self.make_is_next = true;
+                Some(Work::Login(Box::new(login)))
+            }
+            None => self.makes.pop_front().map(Work::Make),
+        }
+    }
+
+    /// How long a new login would wait for the end of its hash.
+    fn wait(&self, login: &Login, threads: usize) -> Duration {
+        let logins = self.logins.ahead_of(login.presented.subject);
+        let makes = self.makes.len().min(logins + 1);
+        let hashes = (logins + makes) as u64 / threads as u64 + 1;
+        Duration::from_micros(hashes.saturating_mul(self.hash_us))
+    }
+
+    /// Clocks give whole milliseconds, which even out over many hashes.
+    fn on_hash(&mut self, took_ms: u64) {
+        self.hash_us = (self.hash_us * 15 + took_ms.saturating_mul(1000)) / 16;
+    }
+
+    /// When the next login that is sent away may come back, in milliseconds from now: each a hash after the one before,
+    /// so that they find room, and the threads something to do.
+    fn next_moment(&mut self, now: UnixMs, threads: usize, bits: u64) -> u64 {
+        let now_us = now.0.saturating_mul(1000);
+        let queue_us = self.logins.len() as u64 * self.hash_us / threads as u64;
+        let earliest = now_us + (RETRY_AFTER_MS_MIN * 1000).max(queue_us / 2);
+        let latest = now_us + LOGIN_RETRY_AFTER_MS_MAX * 1000;
+        let moment = earliest.max(self.given_out_us);
+        if moment >= latest {
+            // More than there are moments: spread over the later half.
+            return LOGIN_RETRY_AFTER_MS_MAX / 2 + bits % (LOGIN_RETRY_AFTER_MS_MAX / 2);
+        }
+        self.given_out_us = moment + (self.hash_us / threads as u64).max(1);
+        (moment - now_us).div_ceil(1000)
+    }
+}
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;
