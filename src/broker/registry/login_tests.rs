@@ -12,7 +12,7 @@ use redb::backends::InMemoryBackend;
 use super::tests::{HERE, new, open, options};
 use super::*;
 use crate::broker::login::{Network, Origin};
-use crate::limits::WRONG_CREDENTIALS_PER_SUBJECT_MAX;
+use crate::limits::{LOGINS_WAITING_PER_SUBJECT_MAX, WRONG_CREDENTIALS_PER_SUBJECT_MAX};
 
 /// Another network than `HERE`.
 const ELSEWHERE: Origin =
@@ -114,13 +114,37 @@ async fn old_tokens_by_the_thousand_keep_nobody_out() {
         let refused = registry.check_token(old[round % old.len()].reveal(), HERE).await;
         assert!(!matches!(refused, Ok(_) | Err(AuthError::Busy { .. })), "{refused:?}");
     }
-    let hashed = registry.login_counts().hashed;
+    let LoginCounts { hashed, limited, .. } = registry.login_counts();
     assert_eq!(hashed, old.len() as u64, "each of them cost one hash");
+    assert_eq!(limited, 1000 - u64::from(FailedLoginLimit::default().burst), "they are charged");
     // From the same network, and from another.
     for origin in [HERE, ELSEWHERE] {
         assert!(registry.check_token(right.reveal(), origin).await.is_ok());
     }
     assert_eq!(registry.login_counts().hashed, hashed + 1);
+}
+
+#[tokio::test]
+async fn a_network_that_fails_too_often_gets_half_of_the_places() {
+    let dir = tempfile::tempdir().unwrap();
+    // Slow enough that all of them wait at the same time.
+    let hash_cost = HashCost { memory_kib: 19 * 1024, passes: 8 };
+    let options = RegistryOptions { login_threads: 1, hash_cost, ..options() };
+    let (registry, _) = Registry::open(dir.path(), options, |error| panic!("{error}")).unwrap();
+    for (server, origin, all_fit) in [("lobby", ELSEWHERE, true), ("arena", HERE, false)] {
+        let (server, first) = registry.create_server(DEFAULT_STORE, server, "").await.unwrap();
+        let mut old = vec![first];
+        for _ in 1..LOGINS_WAITING_PER_SUBJECT_MAX {
+            old.push(registry.regenerate_token(server.id).await.unwrap());
+        }
+        for _ in 0..FailedLoginLimit::default().burst {
+            registry.check_token("forged", HERE).await.unwrap_err();
+        }
+        let checks = old.iter().map(|token| registry.check_token(token.reveal(), origin));
+        let checked = futures_util::future::join_all(checks).await;
+        let busy = checked.iter().any(|result| matches!(result, Err(AuthError::Busy { .. })));
+        assert_eq!(busy, !all_fit, "{checked:?}");
+    }
 }
 
 #[tokio::test]
