@@ -258,14 +258,17 @@ async fn a_session_that_outlives_half_of_its_ticket_gets_a_new_one() {
     raw.send(Request::PluginHello(plugin_hello(&server.token))).await;
     let first = raw.welcomed().await;
     let welcomed = Instant::now();
-    let renewed = loop {
-        let frame = raw.next().await;
-        match frame.get() {
-            Response::Ticket { ticket } => break ticket.0.to_vec(),
-            Response::Ping { nonce } => raw.send(Request::Pong { nonce }).await,
-            other => panic!("{other:?}"),
+    let renewing = async {
+        loop {
+            let frame = raw.next().await;
+            match frame.get() {
+                Response::Ticket { ticket } => return ticket.0.to_vec(),
+                Response::Ping { nonce } => raw.send(Request::Pong { nonce }).await,
+                other => panic!("{other:?}"),
+            }
         }
     };
+    let renewed = soon("a new ticket", renewing).await;
     assert!(welcomed.elapsed() >= Duration::from_millis(1900), "{:?}", welcomed.elapsed());
     assert_ne!(renewed, first);
     Raw::resume(&relay, &renewed, None).await.welcomed().await;
