@@ -44,7 +44,7 @@ pub(crate) trait Wire: Send {
     /// Bytes queued and not yet taken by the peer's side.
     fn unwritten(&self) -> usize;
 
-    /// The peer is known: the limits of frames after login apply.
+    /// The peer is known, or has shown a credential with the right tag: the limits of frames after login apply.
     fn on_login(&mut self);
 
     /// Sends what is queued and a close, then waits for the peer to take it. Callers bound it by a timeout.

@@ -32,7 +32,8 @@ pub(crate) async fn upgraded(mut stream: TcpStream) -> WebSocketStream<TcpStream
         head.push(soon("the head", stream.read_u8()).await.unwrap());
     }
     let head = String::from_utf8(head).unwrap();
-    let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).unwrap();
+    let is_key = |line: &&str| line.to_ascii_lowercase().starts_with("sec-websocket-key: ");
+    let (_, key) = head.lines().find(is_key).unwrap().split_once(": ").unwrap();
     let answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Protocol: fluxrelay.v1\r\nSec-WebSocket-Accept: {}\r\n\r\n",
