@@ -5,7 +5,7 @@
 //! ```text
 //! ids, time, limits  <-  protocol  <-  engine  <-  storage  <-  broker  <-  {transport, http}  <-  cli, main
 //!                        client stands on protocol alone (and ids, time, limits); cli drives it
-//! config, credentials, telemetry, carrier: leaves for the I/O layers; transport and client share carrier
+//! config, credentials, telemetry, carrier, tls: leaves for the I/O layers; transport and client share the last two
 //! ```
 //!
 //! | folder | kind | owns |
@@ -18,6 +18,7 @@
 //! | `carrier/` | I/O | messages of frames over a byte stream (WebSocket), the same code at both ends |
 //! | `transport/` | I/O | connections: login, heartbeats, frames to `Handle` and back |
 //! | `http/` | I/O | REST, OpenAPI, events, metrics |
+//! | `tls/` | leaf | rustls for both ends: certificates and their reload, whom a client trusts |
 //! | `client/` | library | plugin and publisher clients, the plugin's ledger |
 //! | `cli/` | I/O | subcommands of the binary |
 //!
@@ -52,4 +53,5 @@ pub mod protocol;
 pub mod storage;
 pub mod telemetry;
 pub mod time;
+pub mod tls;
 pub mod transport;

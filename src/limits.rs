@@ -100,6 +100,13 @@ pub const TICKET_BYTES_MAX: usize = 255;
 /// Most hours that a resume ticket may last: its key is alive for so long after the last ticket that was sealed with it.
 pub const TICKET_HOURS_MAX: u64 = 24;
 
+/// Bytes of a PEM file with certificates or a key: a system's whole bundle of roots has a quarter of a megabyte.
+pub const PEM_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// TLS bytes that wait in a connection for its peer: what is beyond waits, counted, in the connection's own buffer.
+pub const TLS_UNSENT_BYTES_MAX: usize = 16 * 1024;
+/// TLS sessions that one client remembers for resumption: those of one broker.
+pub const TLS_SESSIONS_KEPT: usize = 8;
+
 const _: () = assert!(DELIVER_BYTES_MAX >= COMMAND_BYTES_MAX);
 const _: () = assert!(DELIVER_BYTES_MAX + DELIVER_COMMANDS_MAX * 512 < FRAME_BYTES_MAX);
 const _: () = assert!(WINDOW_MAX as usize >= DELIVER_COMMANDS_MAX);

@@ -165,6 +165,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("engine", &["ids", "time", "limits", "protocol"]),
     ("credentials", &["ids", "time", "limits"]),
     ("config", &["ids", "time", "limits", "credentials", "engine"]),
+    ("tls", &["time", "limits", "credentials"]),
     ("telemetry", &["config"]),
     ("storage", &["ids", "time", "limits", "protocol", "engine", "credentials", "config"]),
     ("broker", &["ids", "time", "limits", "protocol", "engine", "storage", "credentials", "config"]),
@@ -182,10 +183,11 @@ const LAYERS: &[(&str, &[&str])] = &[
             "credentials",
             "config",
             "carrier",
+            "tls",
         ],
     ),
     ("http", &["ids", "time", "limits", "protocol", "engine", "storage", "broker", "credentials", "config"]),
-    ("client", &["ids", "time", "limits", "protocol", "carrier"]),
+    ("client", &["ids", "time", "limits", "protocol", "carrier", "tls"]),
 ];
 
 #[test]

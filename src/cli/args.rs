@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::tls::TlsArgs;
 use super::values;
 
 /// A durable message broker that gets paid-for commands run on the right game server: never lost, never
@@ -21,7 +22,7 @@ const EXIT_CODES: &str = "Exit codes:
   1  the broker's storage failed: it stopped rather than acknowledge what it could not store
   2  arguments, settings or input are wrong
   3  the broker refused the request
-  4  the broker did not answer
+  4  the broker did not answer, or its certificate is not trusted
   5  demo or bench saw something other than what must be
   6  a file, a port or a process of this machine could not be used
 
@@ -36,11 +37,15 @@ pub(super) enum Action {
     /// Run a broker
     #[command(after_help = "Examples:
   fluxrelay serve
-  fluxrelay serve --data-dir /var/lib/fluxrelay --listen 0.0.0.0:7440 --insecure-plaintext
+  fluxrelay serve --data-dir /var/lib/fluxrelay --listen 0.0.0.0:7440 \\
+      --tls-cert /etc/fluxrelay/tls.crt --tls-key /etc/fluxrelay/tls.key
+  fluxrelay serve --listen 0.0.0.0:7440 --tls-self-signed
   fluxrelay serve --config fluxrelay.toml
   FLUXRELAY_LISTEN=127.0.0.1:7500 fluxrelay serve
 
 The first start prints the admin key once and keeps it in DATA_DIR/admin.key.
+With TLS it prints the certificate's fingerprint, which clients can trust (--tls-fingerprint). The
+certificate is read again when its files change and on SIGHUP; open connections go on.
 SIGTERM or Ctrl-C: plugins are told to reconnect, everything is committed, exit code 0.
 A storage that fails ends the process with exit code 1; the next start checks the files first.")]
     Serve(crate::config::ServeArgs),
@@ -110,7 +115,7 @@ The exit code is the program's own (128 + signal if a signal ended it).")]
 /// Where the broker is and who is asking.
 #[derive(Debug, Args)]
 pub(super) struct Remote {
-    /// The broker's address
+    /// The broker's address, http:// or https://
     #[arg(long, env = "FLUXRELAY_URL", default_value = "http://127.0.0.1:7440", value_name = "URL")]
     #[arg(help_heading = "Broker")]
     pub(super) url: String,
@@ -121,6 +126,8 @@ pub(super) struct Remote {
     /// File that holds the API key [default: ./fluxrelay-data/admin.key when it exists]
     #[arg(long, value_name = "FILE", conflicts_with = "key", help_heading = "Broker")]
     pub(super) key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) tls: TlsArgs,
     /// Print JSON, for scripts
     #[arg(long)]
     pub(super) json: bool,

@@ -4,11 +4,13 @@
 
 mod args;
 mod bench;
+mod certificate;
 mod clock;
 mod command;
 mod demo;
 mod events;
 mod exit;
+mod https;
 mod node;
 mod output;
 mod plugin;
@@ -18,6 +20,7 @@ mod serve;
 mod server;
 mod settings;
 mod sse;
+mod tls;
 mod values;
 
 use std::process::ExitCode;

@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 use ureq::http;
+use ureq::unversioned::resolver::DefaultResolver;
 
 use super::args::Remote;
 use super::exit::{CliError, Exit};
+use super::https;
 use crate::ids::ServerId;
+use crate::tls::{CertificateProblem, ClientTls};
 
 /// Where the admin key of a broker in this directory lies.
 const DEFAULT_KEY_FILE: &str = "fluxrelay-data/admin.key";
@@ -43,21 +46,19 @@ impl Rest {
             }
             (None, None) => None,
         };
-        Rest::new(&remote.url, key)
+        Rest::new(&remote.url, key, remote.tls.client(&remote.url)?)
     }
 
-    /// A broker at a URL such as `http://127.0.0.1:7440`.
-    pub(super) fn new(url: &str, key: Option<String>) -> Result<Rest, CliError> {
+    /// A broker at a URL such as `http://127.0.0.1:7440`; one with https needs to know whom it trusts.
+    pub(super) fn new(url: &str, key: Option<String>, tls: Option<ClientTls>) -> Result<Rest, CliError> {
         let base = url.trim_end_matches('/');
         let uri = base.parse::<http::Uri>().ok().filter(|uri| uri.host().is_some());
         match uri.as_ref().and_then(|uri| uri.scheme_str()) {
-            Some("http") => {}
-            Some("https") => {
-                return Err(CliError::usage("--url: https is not supported yet").hint(
-                    "use http on this machine or a private network, or put a TLS proxy beside this program",
-                ));
+            Some("http" | "https") => {}
+            _ => {
+                let message = format!("--url: expected http://HOST:PORT or https://HOST:PORT, got {url:?}");
+                return Err(CliError::usage(message));
             }
-            _ => return Err(CliError::usage(format!("--url: expected http://HOST:PORT, got {url:?}"))),
         }
         if key.as_deref().is_some_and(|key| !key.bytes().all(|byte| byte.is_ascii_graphic())) {
             return Err(CliError::usage("--key: expected printable ASCII characters without spaces"));
@@ -71,7 +72,8 @@ impl Rest {
             .timeout_recv_response(Some(ANSWER_WITHIN))
             .timeout_per_read(Some(EVENTS_SILENT_MAX))
             .build();
-        Ok(Rest { agent: config.new_agent(), base: base.to_owned(), key })
+        let agent = ureq::Agent::with_parts(config, https::connector(tls), DefaultResolver::default());
+        Ok(Rest { agent, base: base.to_owned(), key })
     }
 
     /// `GET path`.
@@ -185,6 +187,14 @@ impl Rest {
     }
 
     fn unreachable(&self, error: &ureq::Error) -> CliError {
+        let certificate = match error {
+            ureq::Error::Io(error) => CertificateProblem::of(error),
+            _ => None,
+        };
+        if let Some(problem) = certificate {
+            let message = format!("{}: {problem}", self.base);
+            return CliError::new(Exit::Unreachable, message).hint(problem.advice());
+        }
         let message = format!("the broker at {} did not answer: {error}", self.base);
         CliError::new(Exit::Unreachable, message)
             .hint("start one with `fluxrelay serve`, or name its address with --url")
@@ -289,11 +299,11 @@ mod tests {
 
     #[test]
     fn urls_are_checked_before_anything_is_sent() {
-        for url in ["", "127.0.0.1:7440", "ftp://a", "http://", "https://a:1"] {
-            assert!(Rest::new(url, None).is_err_and(|error| error.exit == Exit::Usage), "{url:?}");
+        for url in ["", "127.0.0.1:7440", "ftp://a", "http://", "wss://a:1"] {
+            assert!(Rest::new(url, None, None).is_err_and(|error| error.exit == Exit::Usage), "{url:?}");
         }
-        assert!(Rest::new("http://127.0.0.1:7440/", None).is_ok());
-        assert!(Rest::new("http://a", Some("a\nb".into())).is_err());
+        assert!(Rest::new("http://127.0.0.1:7440/", None, None).is_ok());
+        assert!(Rest::new("http://a", Some("a\nb".into()), None).is_err());
     }
 
     #[test]
@@ -304,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_broker_that_is_not_there_is_unreachable() {
-        let rest = Rest::new("http://127.0.0.1:1", None).expect("a good URL");
+        let rest = Rest::new("http://127.0.0.1:1", None, None).expect("a good URL");
         assert!(rest.get("/healthz").is_err_and(|error| error.exit == Exit::Unreachable));
     }
 }

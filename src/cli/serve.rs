@@ -3,6 +3,7 @@
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::certificate;
 use super::clock;
 use super::exit::CliError;
 use super::node::{Node, storage_failed};
@@ -10,6 +11,7 @@ use super::output::line;
 use super::settings;
 use crate::config::{Config, ServeArgs};
 use crate::telemetry;
+use crate::transport::TransportSettings;
 
 /// Runs a broker until SIGTERM, Ctrl-C or a storage failure.
 pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
@@ -25,12 +27,14 @@ pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
 }
 
 async fn serve(config: Config) -> Result<(), CliError> {
+    let tls = certificate::open(&config)?;
+    let hangup = listen_for(SignalKind::hangup())?;
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|error| CliError::local(format_args!("cannot listen on {}", config.listen), error))?;
     let begun = clock::now();
-    let mut node =
-        Node::start(settings::of_broker(&config), settings::of_transport(&config), listener).await?;
+    let transport = TransportSettings { tls: tls.clone(), ..settings::of_transport(&config) };
+    let mut node = Node::start(settings::of_broker(&config), transport, listener).await?;
     let recovery = node.running().recovery();
     tracing::info!(
         live = recovery.live,
@@ -51,8 +55,12 @@ async fn serve(config: Config) -> Result<(), CliError> {
     if let Some(key) = &node.running().first_start().admin_key {
         line(format_args!("admin key (shown once, also in admin.key): {}", key.reveal()))?;
     }
-    line(format_args!("listening on http://{}", node.address()))?;
-    line(format_args!("dashboard: http://{}/", node.address()))?;
+    if let Some(tls) = &tls {
+        line(format_args!("certificate fingerprint: {}", tls.fingerprint()))?;
+    }
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    line(format_args!("listening on {scheme}://{}", node.address()))?;
+    line(format_args!("dashboard: {scheme}://{}/", node.address()))?;
     let mut terminate = listen_for(SignalKind::terminate())?;
     let mut interrupt = listen_for(SignalKind::interrupt())?;
     tokio::select! {
@@ -62,6 +70,7 @@ async fn serve(config: Config) -> Result<(), CliError> {
         }
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        never = certificate::keep_current(tls, hangup) => match never {},
     }
     tracing::info!("stopping");
     node.stop().await?;

@@ -36,7 +36,7 @@ pub(super) fn of_broker(config: &Config) -> broker::Settings {
     }
 }
 
-/// What the listener and its connections need to know.
+/// What the listener and its connections need to know; a certificate has to be read and is added later.
 pub(super) fn of_transport(config: &Config) -> TransportSettings {
     TransportSettings {
         connections_max: config.connections_max,
@@ -46,6 +46,7 @@ pub(super) fn of_transport(config: &Config) -> TransportSettings {
         publish_window: config.publish_window,
         ack_deadline: Duration::from_secs(config.ack_deadline_seconds),
         shutdown_grace: Duration::from_secs(config.shutdown_grace_seconds),
+        tls: None,
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::ledger::LedgerError;
 use crate::protocol::Code;
+use crate::tls::{CertificateProblem, TlsError};
 
 /// Options that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +17,9 @@ pub enum OptionsError {
         /// Why not.
         reason: &'static str,
     },
+    /// The system's certificate authorities cannot be read.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The token's form.
     #[error("the token must have the form <server id>.<secret>, for example srv_1.AbC...")]
     Token,
@@ -54,6 +58,10 @@ pub enum ClientError {
     /// The broker at this address does not speak our protocol.
     #[error("{0}")]
     Foreign(String),
+    /// The broker's certificate is not accepted, and no certificate of it was accepted before. Afterwards, and for
+    /// dates that do not hold, a client goes on trying: the broker's next certificate may be right.
+    #[error("{0}: {advice}", advice = .0.advice())]
+    Certificate(CertificateProblem),
     /// Too much waits in the client: the connection is away, or reports come faster than they can be sent.
     #[error("the client's queue is full ({0} entries): wait until it is connected")]
     Full(usize),

@@ -23,6 +23,7 @@ mod ticket;
 mod upgrade;
 
 pub use crate::protocol::{Code, EventPlace, Outcome, Status};
+pub use crate::tls::{ClientTls, Fingerprint, TlsError, Trust};
 pub use backoff::BackoffOptions;
 pub use error::{ClientError, OptionsError, PublishError};
 pub use event::{Happening, PublisherEvent};

@@ -7,12 +7,16 @@ use super::backoff::BackoffOptions;
 use super::error::OptionsError;
 use crate::ids::ServerId;
 use crate::limits::WINDOW_MAX;
+use crate::tls::ClientTls;
 
 /// How a plugin client connects and what it keeps.
 #[derive(Clone)]
 pub struct PluginOptions {
-    /// The broker: `ws://host:port` or `http://host:port`; without a path, the plugins' path is added.
+    /// The broker: `wss://host:port` or `https://host:port`, and `ws://` or `http://` without TLS; without a path, the
+    /// plugins' path is added.
     pub url: String,
+    /// Whom to trust on `wss://` and `https://`; `None` = the certificate authorities of this system.
+    pub tls: Option<ClientTls>,
     /// The server's token, `<server id>.<secret>`.
     pub token: String,
     /// Commands delivered and not yet reported, at most: 1 to `WINDOW_MAX`. More is faster, less is fairer to memory.
@@ -33,6 +37,7 @@ impl PluginOptions {
     pub fn new(url: impl Into<String>, token: impl Into<String>) -> PluginOptions {
         PluginOptions {
             url: url.into(),
+            tls: None,
             token: token.into(),
             window: 256,
             ledger: None,
@@ -64,8 +69,11 @@ impl PluginOptions {
 /// How a publisher client connects.
 #[derive(Clone)]
 pub struct PublisherOptions {
-    /// The broker: `ws://host:port` or `http://host:port`; without a path, the publishers' path is added.
+    /// The broker: `wss://host:port` or `https://host:port`, and `ws://` or `http://` without TLS; without a path, the
+    /// publishers' path is added.
     pub url: String,
+    /// Whom to trust on `wss://` and `https://`; `None` = the certificate authorities of this system.
+    pub tls: Option<ClientTls>,
     /// An API key that may publish.
     pub key: String,
     /// Publishes that wait for their answer, at most: 1 to 65536. Further calls wait. The broker reads no more than its
@@ -82,6 +90,7 @@ impl PublisherOptions {
     pub fn new(url: impl Into<String>, key: impl Into<String>) -> PublisherOptions {
         PublisherOptions {
             url: url.into(),
+            tls: None,
             key: key.into(),
             in_flight: 256,
             backoff: BackoffOptions::default(),

@@ -137,6 +137,33 @@ fn plaintext_beyond_this_machine_has_to_be_asked_for() {
 }
 
 #[test]
+fn tls_needs_no_switch_for_plaintext() {
+    let far = ["--listen", "0.0.0.0:7440"];
+    let with = |flags: &[&str]| load(&[&far, flags].concat());
+    assert!(with(&["--tls-cert", "a.crt", "--tls-key", "a.key"]).is_ok_and(|config| config.has_tls()));
+    assert!(with(&["--tls-self-signed"]).is_ok_and(|config| config.has_tls()));
+    assert!(with(&["--tls-self-signed=false"]).is_err());
+    let config = load_with("tls_cert = \"a.crt\"\ntls_key = \"a.key\"", &far).unwrap();
+    assert_eq!(config.tls_cert, Some(PathBuf::from("a.crt")));
+}
+
+#[test]
+fn half_a_pair_and_two_certificates_are_refused() {
+    let pair = ["--tls-cert", "a.crt", "--tls-key", "a.key"];
+    for (flags, named, word) in [
+        (&pair[..2], "tls_cert", "set tls_key"),
+        (&pair[2..], "tls_key", "set tls_cert"),
+        (&[&pair[..], &["--tls-self-signed"]].concat()[..], "tls_self_signed", "leave out"),
+    ] {
+        let error = load(flags).unwrap_err();
+        assert!(matches!(&error, ConfigError::Conflict { name, .. } if *name == named), "{error}");
+        assert!(error.to_string().contains(word), "{error}");
+    }
+    // An empty value takes back what a file says.
+    assert!(load_with("tls_cert = \"a.crt\"", &["--tls-cert", ""]).is_ok());
+}
+
+#[test]
 fn settings_that_do_not_go_together_are_refused() {
     assert!(load(&["--retention-days", "7"]).is_err());
     assert!(load(&["--retention-days", "7", "--idempotency-days", "7"]).is_ok());

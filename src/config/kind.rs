@@ -30,6 +30,8 @@ pub enum Kind {
     },
     /// A directory.
     Path,
+    /// A file, or none.
+    File,
     /// An IP address and a port.
     Address,
     /// `true` or `false`.
@@ -55,6 +57,7 @@ pub(super) enum Value {
     Number(u64),
     List(Vec<u64>),
     Path(PathBuf),
+    File(Option<PathBuf>),
     Address(SocketAddr),
     Switch(bool),
     Filter(String),
@@ -80,6 +83,7 @@ impl Kind {
                 format!("up to {count_max} numbers of {min} to {max} {unit}, with commas between them")
             }
             Kind::Path => "a directory".into(),
+            Kind::File => "a file".into(),
             Kind::Address => "an IP address and a port, such as 127.0.0.1:7440 or [::1]:7440".into(),
             Kind::Switch => "true or false".into(),
             Kind::Filter => {
@@ -100,6 +104,7 @@ impl Kind {
                 numbers.filter(|numbers| numbers.len() <= *count_max).map(Value::List)
             }
             Kind::Path => (!text.is_empty()).then(|| Value::Path(text.into())),
+            Kind::File => Some(Value::File((!text.is_empty()).then(|| text.into()))),
             Kind::Address => text.parse().ok().map(Value::Address),
             Kind::Switch => text.parse().ok().map(Value::Switch),
             Kind::Filter => {
@@ -149,6 +154,7 @@ from_value! {
     usize, Number;
     Vec<u64>, List;
     PathBuf, Path;
+    Option<PathBuf>, File;
     SocketAddr, Address;
     bool, Switch;
     String, Filter;

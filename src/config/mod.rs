@@ -62,6 +62,12 @@ settings! {
     data_dir: PathBuf = "fluxrelay-data", K::Path;
     /// Address and port for WebSocket and REST.
     listen: SocketAddr = "127.0.0.1:7440", K::Address;
+    /// PEM file with the TLS certificate, its chain after it; read again on SIGHUP and when it changes.
+    tls_cert: Option<PathBuf> = "", K::File;
+    /// PEM file with the certificate's private key, not encrypted.
+    tls_key: Option<PathBuf> = "", K::File;
+    /// TLS with a certificate of the broker's own, kept in `data_dir`; clients trust its fingerprint.
+    tls_self_signed: bool = "false", K::Switch;
     /// Listen beyond this machine without TLS: tokens and commands cross the network readable.
     insecure_plaintext: bool = "false", K::Switch;
     /// Threads that own queues; 0: half of the cores, at least 1.
@@ -111,6 +117,11 @@ settings! {
 }
 
 impl Config {
+    /// True when every socket speaks TLS.
+    pub fn has_tls(&self) -> bool {
+        self.tls_self_signed || self.tls_cert.is_some()
+    }
+
     /// Everything at its default.
     pub fn defaults() -> Config {
         let value =
@@ -150,7 +161,8 @@ pub fn markdown_table() -> String {
     for setting in SETTINGS {
         let Setting { name, default, help, kind } = setting;
         let range = kind.range().replace('|', "\\|");
-        table.push_str(&format!("| `{name}` | `{default}` | {range} | {} |\n", help.trim()));
+        let default = if default.is_empty() { "none".to_owned() } else { format!("`{default}`") };
+        table.push_str(&format!("| `{name}` | {default} | {range} | {} |\n", help.trim()));
     }
     table
 }

@@ -50,11 +50,13 @@ impl Names {
         let value_name = match kind {
             Kind::Number { unit, .. } | Kind::List { unit, .. } => unit,
             Kind::Path => "DIR",
+            Kind::File => "FILE",
             Kind::Address => "ADDRESS",
             Kind::Switch => "BOOL",
             Kind::Filter => "FILTER",
             Kind::Format => "FORMAT",
         };
+        let default = if default.is_empty() { "none" } else { default };
         let arg = Arg::new(*name)
             .long(self.flag.as_str())
             .env(self.variable.as_str())
@@ -172,12 +174,35 @@ fn check(given: Given) -> Result<Config, ConfigError> {
     let values = SETTINGS.iter().map(value).collect::<Result<Vec<Value>, ConfigError>>()?;
     let mut config = Config::from_values(values);
     config.settle(std::thread::available_parallelism().map_or(1, usize::from));
+    check_together(&config, source)?;
+    Ok(config)
+}
+
+/// Whether the settings go with each other.
+fn check_together(config: &Config, source: impl Fn(&str) -> Source) -> Result<(), ConfigError> {
     let conflict = |name, value: String, problem: String| {
         Err(ConfigError::Conflict { name, value, source_of: source(name), problem })
     };
-    if !config.listen.ip().is_loopback() && !config.insecure_plaintext {
-        let problem = "beyond this machine tokens would cross the network readable; listen on a loopback address \
-                       behind a TLS proxy, or accept it with insecure_plaintext = true";
+    match (&config.tls_cert, &config.tls_key) {
+        (Some(file), None) => {
+            let problem = "a certificate is of no use without its key; set tls_key to the key's file";
+            return conflict("tls_cert", file.display().to_string(), problem.into());
+        }
+        (None, Some(file)) => {
+            let problem =
+                "a key is of no use without its certificate; set tls_cert to the certificate's file";
+            return conflict("tls_key", file.display().to_string(), problem.into());
+        }
+        (Some(_), Some(_)) if config.tls_self_signed => {
+            let problem = "tls_cert and tls_key name another certificate; leave out the one or the other";
+            return conflict("tls_self_signed", "true".into(), problem.into());
+        }
+        _ => {}
+    }
+    if !config.listen.ip().is_loopback() && !config.has_tls() && !config.insecure_plaintext {
+        let problem = "beyond this machine tokens would cross the network readable; set tls_cert and tls_key (or \
+                       tls_self_signed), or listen on a loopback address behind a TLS proxy, or accept it with \
+                       insecure_plaintext = true";
         return conflict("listen", config.listen.to_string(), problem.into());
     }
     if config.idempotency_days > config.retention_days {
@@ -191,7 +216,7 @@ fn check(given: Given) -> Result<Config, ConfigError> {
         let problem = format!("one server cannot hold more than its shard; live_max is {}", config.live_max);
         return conflict("queue_max", config.queue_max.to_string(), problem);
     }
-    Ok(config)
+    Ok(())
 }
 
 /// Edits between two names: insertions, removals, replacements.

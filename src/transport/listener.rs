@@ -1,4 +1,4 @@
-//! The accept loop: a bounded number of sockets, HTTP with a deadline on headers, upgrades taken out, the rest given to
+//! The accept loop: a bounded number of sockets, TLS and HTTP under one deadline, upgrades taken out, the rest given to
 //! the router. It knows no frame and no route.
 
 use std::convert::Infallible;
@@ -17,14 +17,16 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tower::ServiceExt;
 
 use super::connection::{self, Login};
+use super::greeting::greet;
 use super::settings::TransportSettings;
 use super::upgrade::{self, Role};
 use crate::broker::Handle;
 use crate::carrier::WebSocket;
+use crate::tls::Stream;
 
 /// Bytes of a request's head at most.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -78,7 +80,10 @@ pub async fn serve(
             }
             Err(_) => {
                 tracing::debug!(%peer, sockets_max, "refused: too many sockets");
-                let _ = stream.try_write(FULL);
+                // Whoever expects TLS could not read it.
+                if shared.settings.tls.is_none() {
+                    let _ = stream.try_write(FULL);
+                }
             }
         }
     }
@@ -104,7 +109,17 @@ async fn serve_http(
     let accepted = Instant::now();
     let _ = stream.set_nodelay(true);
     let settings = shared.settings.clone();
-    let first = AtomicBool::new(true);
+    let deadline = accepted + settings.login_timeout;
+    let opening = timeout_at(deadline, greet(stream, settings.tls.as_ref()));
+    let stream = tokio::select! {
+        opened = opening => match opened {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return tracing::debug!(%peer, %error, "no TLS connection"),
+            Err(_) => return tracing::debug!(%peer, "the TLS handshake took too long"),
+        },
+        () = stopped(&mut shutdown) => return,
+    };
+    let first = &AtomicBool::new(true);
     let stopping = shutdown.clone();
     let service = service_fn(move |request| {
         // The first request's deadline began with the socket, a later one's begins with itself.
@@ -124,9 +139,19 @@ async fn serve_http(
             serving.as_mut().graceful_shutdown();
             serving.await
         }
+        () = overdue(first, deadline) => return tracing::debug!(%peer, "no request came in time"),
     };
     if let Err(error) = result {
         tracing::debug!(%peer, %error, "http connection ended");
+    }
+}
+
+/// Returns at the deadline if the first request has not come by then, else never. The headers' own timeout would
+/// begin anew after a TLS handshake.
+async fn overdue(first: &AtomicBool, deadline: Instant) {
+    sleep_until(deadline).await;
+    if !first.load(Ordering::Relaxed) {
+        std::future::pending().await
     }
 }
 
@@ -165,8 +190,8 @@ async fn upgraded(
 ) {
     let Ok(Ok(upgraded)) = tokio::time::timeout_at(login.deadline, upgrading).await else { return };
     let parts = upgraded
-        .downcast::<TokioIo<TcpStream>>()
-        .expect("serve_http gives hyper nothing but a TcpStream in a TokioIo");
+        .downcast::<TokioIo<Stream>>()
+        .expect("serve_http gives hyper nothing but a Stream in a TokioIo");
     let read_bytes = match login.role {
         Role::Plugin => PLUGIN_READ_BYTES,
         Role::Publisher => PUBLISHER_READ_BYTES,

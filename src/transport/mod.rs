@@ -3,6 +3,7 @@
 
 mod connection;
 mod ending;
+mod greeting;
 mod listener;
 mod login;
 mod plugin;

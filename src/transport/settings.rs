@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use crate::tls::ServerTls;
+
 /// Settings of the listener and of every connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransportSettings {
     /// Open sockets at most, HTTP ones included; one more is answered 503.
     pub connections_max: usize,
-    /// From accepting a socket to the end of its login, and for the headers of each HTTP request.
+    /// From accepting a socket to the end of its login, TLS handshake included, and for the headers of each HTTP request.
     pub login_timeout: Duration,
     /// A peer that was silent for this long is pinged; after two and a half to three times as long it is gone.
     pub heartbeat: Duration,
@@ -19,6 +21,8 @@ pub struct TransportSettings {
     pub ack_deadline: Duration,
     /// How long open requests and connections have to end once the broker stops.
     pub shutdown_grace: Duration,
+    /// The certificate, if sockets speak TLS; `None` = plain text.
+    pub tls: Option<ServerTls>,
 }
 
 impl Default for TransportSettings {
@@ -31,6 +35,7 @@ impl Default for TransportSettings {
             publish_window: 1024,
             ack_deadline: Duration::from_secs(60),
             shutdown_grace: Duration::from_secs(5),
+            tls: None,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use crate::cli::tls::TlsArgs;
 use crate::cli::values;
 
 /// What to measure.
@@ -40,6 +41,8 @@ pub(in crate::cli) struct BenchTarget {
     /// Its admin key
     #[arg(long, env = "FLUXRELAY_KEY", hide_env_values = true, requires = "url", value_name = "KEY")]
     pub(in crate::cli) key: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) tls: TlsArgs,
     /// Directory for the temporary data directory, to choose the disk
     #[arg(long, value_name = "DIR", conflicts_with = "url")]
     pub(in crate::cli) data_in: Option<PathBuf>,

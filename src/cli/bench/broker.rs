@@ -12,6 +12,8 @@ use tempfile::TempDir;
 use crate::cli::clock;
 use crate::cli::exit::CliError;
 use crate::cli::rest::{Rest, read_secret};
+use crate::cli::tls::TlsArgs;
+use crate::tls::ClientTls;
 
 /// How long a broker may take to start before the bench gives up.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
@@ -25,6 +27,7 @@ const MS_PER_TICK: u64 = 10;
 pub(super) struct Broker {
     url: String,
     key: String,
+    tls: Option<ClientTls>,
     own: Option<Own>,
 }
 
@@ -44,8 +47,9 @@ pub(super) struct Usage {
 
 impl Broker {
     /// A broker that runs already; its process is not measured.
-    pub(super) fn running(url: &str, key: &str) -> Broker {
-        Broker { url: url.trim_end_matches('/').to_owned(), key: key.to_owned(), own: None }
+    pub(super) fn running(url: &str, key: &str, tls: &TlsArgs) -> Result<Broker, CliError> {
+        let tls = tls.client(url)?;
+        Ok(Broker { url: url.trim_end_matches('/').to_owned(), key: key.to_owned(), tls, own: None })
     }
 
     /// Starts one from this same binary, once `prepare` has filled its data directory; that is removed with it.
@@ -62,10 +66,10 @@ impl Broker {
         let (process, url) = spawn(data.path(), "127.0.0.1:0")?;
         let own = Own { process, data };
         let key = read_secret(&own.data.path().join("admin.key"))?;
-        Ok((Broker { url, key, own: Some(own) }, prepared))
+        Ok((Broker { url, key, tls: None, own: Some(own) }, prepared))
     }
 
-    /// `http://host:port`.
+    /// `http://host:port` or `https://host:port`.
     pub(super) fn url(&self) -> &str {
         &self.url
     }
@@ -77,7 +81,12 @@ impl Broker {
 
     /// Its REST interface.
     pub(super) fn rest(&self) -> Result<Rest, CliError> {
-        Rest::new(&self.url, Some(self.key.clone()))
+        Rest::new(&self.url, Some(self.key.clone()), self.tls.clone())
+    }
+
+    /// Whom its clients trust.
+    pub(super) fn tls(&self) -> Option<ClientTls> {
+        self.tls.clone()
     }
 
     /// CPU and memory so far; `None` for a broker that the bench did not start.

@@ -142,7 +142,8 @@ pub(super) async fn plugin(
     server: &Registered,
     handler: impl PluginHandler,
 ) -> Result<PluginClient, CliError> {
-    let mut options = PluginOptions::new(broker.url().replacen("http://", "ws://", 1), &server.token);
+    let mut options = PluginOptions::new(broker.url(), &server.token);
+    options.tls = broker.tls();
     options.window = WINDOW_MAX;
     let client = PluginClient::start(options, handler).await.map_err(client_failed)?;
     client.connected().await.map_err(client_failed)?;
@@ -157,7 +158,8 @@ pub(super) async fn publishers(
 ) -> Result<Vec<PublisherClient>, CliError> {
     let mut clients = Vec::new();
     for _ in 0..count {
-        let mut options = PublisherOptions::new(broker.url().replacen("http://", "ws://", 1), broker.key());
+        let mut options = PublisherOptions::new(broker.url(), broker.key());
+        options.tls = broker.tls();
         options.in_flight = in_flight.clamp(1, 65_536);
         let client = PublisherClient::start(options).map_err(client_failed)?;
         client.connected().await.map_err(client_failed)?;

@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use super::exit::CliError;
 use super::output;
+use super::tls::TlsArgs;
 pub(super) use args::BenchArgs;
 use args::{BacklogArgs, BenchMode, BenchTarget, LatencyArgs, ThroughputArgs};
 use broker::Broker;
@@ -73,7 +74,7 @@ async fn measure(mode: &BenchMode, quiet: bool) -> Result<Report, CliError> {
 fn target(target: &BenchTarget, servers: u32, quiet: bool) -> Result<(Broker, Vec<Registered>), CliError> {
     match (&target.url, &target.key) {
         (Some(url), Some(key)) => {
-            let broker = Broker::running(url, key);
+            let broker = Broker::running(url, key, &target.tls)?;
             let servers = tokio::task::block_in_place(|| fleet::register(&broker, servers, quiet))?;
             Ok((broker, servers))
         }
@@ -90,7 +91,13 @@ fn own(data_in: Option<&Path>, servers: u32, quiet: bool) -> Result<(Broker, Vec
 
 /// All modes, small enough for a run in seconds.
 fn tiny() -> Vec<BenchMode> {
-    let target = || BenchTarget { url: None, key: None, data_in: None::<PathBuf>, json: false };
+    let target = || BenchTarget {
+        url: None,
+        key: None,
+        tls: TlsArgs::default(),
+        data_in: None::<PathBuf>,
+        json: false,
+    };
     let duration = Duration::from_secs(1);
     vec![
         BenchMode::Throughput(ThroughputArgs {

@@ -38,8 +38,12 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), CliError> {
     teller.say(format!("it listens on {url}, its data is in {}", data.path().display()))?;
     teller.say("for this demo it retries after 0.3, 0.6 and 1.2 s; else it would be 30, 60 and 120 s")?;
     let key = read_secret(&data.path().join("admin.key"))?;
-    let mut story =
-        Story { rest: Rest::new(&url, Some(key))?, url: &url, runtime: runtime.handle().clone(), teller };
+    let mut story = Story {
+        rest: Rest::new(&url, Some(key), None)?,
+        url: &url,
+        runtime: runtime.handle().clone(),
+        teller,
+    };
     let told = story.tell();
     let teller = story.teller;
     let stopped = runtime.block_on(node.stop());

@@ -161,7 +161,7 @@ impl Story<'_> {
         self.rest.post(&format!("/v1/servers/{}/token", server.id), &json!({}))?;
         let ended = self.runtime.block_on(async { tokio::time::timeout(WITHIN, plugin.ended()).await });
         self.teller.check("the connection with the old token has ended", ended.is_ok())?;
-        let old = Rest::new(self.url, Some(server.token.clone()))?.get("/v1/plugin/commands");
+        let old = Rest::new(self.url, Some(server.token.clone()), None)?.get("/v1/plugin/commands");
         self.teller.check(
             "the old token is refused",
             old.is_err_and(|error| error.message.contains("invalid_credentials")),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::cli::tls::TlsArgs;
 use crate::cli::values;
 
 /// How to be the plugin of a console program.
@@ -16,9 +17,11 @@ pub(in crate::cli) struct PluginArgs {
     /// File that holds the token
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     pub(in crate::cli) token_file: Option<PathBuf>,
-    /// The broker's address, ws:// or http://
+    /// The broker's address, wss:// or https://, ws:// or http:// without TLS
     #[arg(long, env = "FLUXRELAY_URL", default_value = "ws://127.0.0.1:7440", value_name = "URL")]
     pub(in crate::cli) url: String,
+    #[command(flatten)]
+    pub(in crate::cli) tls: TlsArgs,
     /// File in which intents and outcomes are written down; made if it does not exist
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) ledger: PathBuf,

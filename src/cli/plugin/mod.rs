@@ -50,6 +50,7 @@ fn options(args: &PluginArgs) -> Result<PluginOptions, CliError> {
     let server = server.ok_or_else(|| CliError::usage(form))?;
     Ledger::open(&args.ledger, server).map_err(|error| CliError::usage(format!("--ledger: {error}")))?;
     let mut options = PluginOptions::new(&args.url, token);
+    options.tls = args.tls.client(&args.url)?;
     options.ledger = Some(args.ledger.clone());
     options.players = (!args.no_players).then(Vec::new);
     Ok(options)

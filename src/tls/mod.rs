@@ -1,0 +1,37 @@
+//! TLS for both ends, by rustls with aws-lc-rs: a server's certificate and its reload, whom a client trusts.
+//!
+//! A leaf: opens no socket, knows no frame and no setting. Never reads a clock (rustls does, to check certificates), never
+//! logs or shows a key.
+
+mod client;
+mod dates;
+mod error;
+mod fingerprint;
+mod pem;
+mod problem;
+mod self_signed;
+mod server;
+mod stream;
+
+use std::sync::{Arc, LazyLock};
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+
+pub(crate) use client::server_name;
+pub use client::{ClientTls, Trust};
+pub use error::TlsError;
+pub use fingerprint::{Fingerprint, FingerprintError};
+pub use problem::CertificateProblem;
+pub use server::ServerTls;
+pub(crate) use stream::Stream;
+
+/// What is spoken inside TLS on TCP.
+const ALPN_HTTP: &[u8] = b"http/1.1";
+/// What is spoken inside QUIC.
+const ALPN_QUIC: &[u8] = b"fluxrelay.v1";
+
+/// The one provider of cryptography, with rustls' suites: TLS 1.3, and of TLS 1.2 those with forward secrecy.
+fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| aws_lc_rs::default_provider().into());
+    PROVIDER.clone()
+}

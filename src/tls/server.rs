@@ -1,0 +1,180 @@
+//! A broker's certificate: read from its files, swapped under open connections, served to each new handshake.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, ServerConfig,
+};
+use rustls::sign::CertifiedKey;
+use rustls::{DEFAULT_VERSIONS, SupportedProtocolVersion, version};
+
+use super::dates;
+use super::error::TlsError;
+use super::fingerprint::Fingerprint;
+use super::pem::{self, Stamp};
+use super::{ALPN_HTTP, ALPN_QUIC, provider, self_signed};
+use crate::time::UnixMs;
+
+/// What one reading of the files gives. Session tickets go with it: a session begun under another certificate is not
+/// resumed, so that its client sees the new one.
+#[derive(Debug)]
+struct Identity {
+    pair: Arc<CertifiedKey>,
+    tickets: Arc<dyn ProducesTickets>,
+}
+
+/// The identity that new handshakes get.
+#[derive(Debug)]
+struct Current(ArcSwap<Identity>);
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load().pair.clone())
+    }
+}
+
+/// Resumption costs the server no memory: the session is in the ticket, sealed with keys that change every six hours.
+impl ProducesTickets for Current {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.0.load().tickets.lifetime()
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.0.load().tickets.encrypt(plain)
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        self.0.load().tickets.decrypt(cipher)
+    }
+}
+
+#[derive(Debug)]
+struct Files {
+    cert: PathBuf,
+    key: PathBuf,
+}
+
+impl Files {
+    fn read(&self) -> Result<Arc<Identity>, TlsError> {
+        let pair = Arc::new(pem::certified_key(&self.cert, &self.key)?);
+        let tickets = Ticketer::new().map_err(|error| TlsError::Tickets(error.to_string()))?;
+        Ok(Arc::new(Identity { pair, tickets }))
+    }
+
+    fn stamps(&self) -> [Option<Stamp>; 2] {
+        [Stamp::of(&self.cert), Stamp::of(&self.key)]
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    files: Files,
+    /// Of the files when they were last read, well or not.
+    seen: Mutex<[Option<Stamp>; 2]>,
+    current: Arc<Current>,
+    http: Arc<ServerConfig>,
+}
+
+/// The server's side of TLS: TLS 1.2 at least, rustls' suites, no client certificates, no early data. Cheap to clone;
+/// all clones serve the same certificate.
+#[derive(Debug, Clone)]
+pub struct ServerTls(Arc<Shared>);
+
+impl PartialEq for ServerTls {
+    fn eq(&self, other: &ServerTls) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for ServerTls {}
+
+impl ServerTls {
+    /// Serves the chain and the key in these two PEM files.
+    ///
+    /// # Errors
+    /// What is wrong with which file.
+    pub fn open(cert: &Path, key: &Path) -> Result<ServerTls, TlsError> {
+        let files = Files { cert: cert.to_path_buf(), key: key.to_path_buf() };
+        // Before the files are read, so that what changes meanwhile is read again.
+        let seen = Mutex::new(files.stamps());
+        let current = Arc::new(Current(ArcSwap::new(files.read()?)));
+        let http = Arc::new(config(&current, DEFAULT_VERSIONS, ALPN_HTTP));
+        Ok(ServerTls(Arc::new(Shared { files, seen, current, http })))
+    }
+
+    /// Serves a self-signed certificate that is kept in this directory; made when there is none, and anew when it has
+    /// expired at this time. Clients trust its fingerprint, or its file `tls-self-signed.crt` as a CA.
+    ///
+    /// # Errors
+    /// It cannot be made, stored or read.
+    pub fn self_signed(dir: &Path, now: UnixMs) -> Result<ServerTls, TlsError> {
+        let (cert, key) = self_signed::files(dir, now)?;
+        ServerTls::open(&cert, &key)
+    }
+
+    /// The fingerprint of the certificate that new handshakes get.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let identity = self.0.current.0.load();
+        Fingerprint::of(identity.pair.cert.first().expect("a chain that was read has a certificate"))
+    }
+
+    /// Why clients will refuse the certificate at this time, or `None`.
+    pub fn time_flaw(&self, now: UnixMs) -> Option<&'static str> {
+        dates::time_flaw(&self.0.current.0.load().pair, now)
+    }
+
+    /// Reads the files again. New handshakes get what they hold; open connections go on as they are.
+    ///
+    /// # Errors
+    /// As for [`ServerTls::open`]; then the old certificate stays.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        let mut seen = self.0.seen.lock();
+        *seen = self.0.files.stamps();
+        self.0.current.0.store(self.0.files.read()?);
+        Ok(())
+    }
+
+    /// Reads the files again if they changed since they were last read; `None` when they did not.
+    pub fn reload_if_changed(&self) -> Option<Result<(), TlsError>> {
+        let changed = *self.0.seen.lock() != self.0.files.stamps();
+        changed.then(|| self.reload())
+    }
+
+    /// For TCP: HTTP/1.1 and WebSocket.
+    pub fn http(&self) -> Arc<ServerConfig> {
+        self.0.http.clone()
+    }
+
+    /// For QUIC: TLS 1.3 alone, the frames of this protocol, the same certificate and its reloads.
+    pub fn quic(&self) -> ServerConfig {
+        config(&self.0.current, &[&version::TLS13], ALPN_QUIC)
+    }
+}
+
+fn config(
+    current: &Arc<Current>,
+    versions: &[&'static SupportedProtocolVersion],
+    alpn: &[u8],
+) -> ServerConfig {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions)
+        .expect("the provider has suites for these versions")
+        .with_no_client_auth()
+        .with_cert_resolver(current.clone());
+    config.alpn_protocols = vec![alpn.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.ticketer = current.clone();
+    config
+}
+
+#[cfg(test)]
+#[path = "tls_tests.rs"]
+mod tests;

@@ -1,0 +1,99 @@
+//! A byte stream that is plain or goes through TLS; the same at both ends.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+use super::{ClientTls, ServerTls};
+use crate::limits::TLS_UNSENT_BYTES_MAX;
+
+/// One socket's bytes. Through TLS, what was written may wait in it until it is flushed.
+pub(crate) enum Stream {
+    /// As they are.
+    Plain(TcpStream),
+    /// Encrypted. Boxed: it is many times the size of the other.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// The server's handshake. Callers bound it by a timeout.
+    pub(crate) async fn accept(socket: TcpStream, tls: &ServerTls) -> io::Result<Stream> {
+        let acceptor = TlsAcceptor::from(tls.http());
+        let limited = |session: &mut rustls::ServerConnection| {
+            session.set_buffer_limit(Some(TLS_UNSENT_BYTES_MAX));
+        };
+        Ok(Stream::Tls(Box::new(acceptor.accept_with(socket, limited).await?.into())))
+    }
+
+    /// The client's handshake. Callers bound it by a timeout.
+    pub(crate) async fn connect(
+        socket: TcpStream,
+        tls: &ClientTls,
+        name: ServerName<'static>,
+    ) -> io::Result<Stream> {
+        let connector = TlsConnector::from(tls.config());
+        let limited = |session: &mut rustls::ClientConnection| {
+            session.set_buffer_limit(Some(TLS_UNSENT_BYTES_MAX));
+        };
+        Ok(Stream::Tls(Box::new(connector.connect_with(name, socket, limited).await?.into())))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+}

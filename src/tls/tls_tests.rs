@@ -1,0 +1,312 @@
+//! Tests of TLS without sockets: files and what is wrong with them, handshakes in memory, reloads.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::time::SystemTime;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_RSA_SHA256};
+use rustls::{ClientConnection, HandshakeKind, ProtocolVersion, ServerConnection};
+use tempfile::TempDir;
+
+use super::*;
+use crate::tls::{CertificateProblem, ClientTls, Trust};
+
+fn write(dir: &TempDir, name: &str, text: &str) -> PathBuf {
+    let file = dir.path().join(name);
+    std::fs::write(&file, text).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    file
+}
+
+/// A CA and a certificate for localhost that it issued, in files.
+struct Pki {
+    dir: TempDir,
+    ca: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Pki {
+    fn new() -> Pki {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let pki = Pki { dir: tempfile::tempdir().unwrap(), ca };
+        write(&pki.dir, "ca.crt", &pki.ca.pem());
+        pki.issue("a", |_| {});
+        pki
+    }
+
+    /// Writes `<name>.crt` and `<name>.key`.
+    fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".into()]).unwrap();
+        change(&mut params);
+        let certificate = params.signed_by(&key, &self.ca).unwrap();
+        write(&self.dir, &format!("{name}.crt"), &certificate.pem());
+        write(&self.dir, &format!("{name}.key"), &key.serialize_pem());
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn open(&self, cert: &str, key: &str) -> Result<ServerTls, TlsError> {
+        ServerTls::open(&self.path(cert), &self.path(key))
+    }
+
+    fn client(&self) -> ClientTls {
+        ClientTls::new(&Trust::CaFile(self.path("ca.crt"))).unwrap()
+    }
+}
+
+struct Pair {
+    client: ClientConnection,
+    server: ServerConnection,
+}
+
+/// A handshake in memory, and one byte each way after it.
+fn shake(server: Arc<ServerConfig>, client: &ClientTls, host: &str) -> Result<Pair, rustls::Error> {
+    let name = super::super::server_name(host).unwrap();
+    let mut pair = Pair {
+        client: ClientConnection::new(client.config(), name)?,
+        server: ServerConnection::new(server)?,
+    };
+    pair.exchange()?;
+    pair.server.writer().write_all(b"x").unwrap();
+    pair.exchange()?;
+    pair.client.reader().read_exact(&mut [0]).unwrap();
+    Ok(pair)
+}
+
+impl Pair {
+    fn exchange(&mut self) -> Result<(), rustls::Error> {
+        while self.client.wants_write() || self.server.wants_write() {
+            let mut wire = Vec::new();
+            while self.client.wants_write() {
+                self.client.write_tls(&mut wire).unwrap();
+            }
+            let mut rest = wire.as_slice();
+            while !rest.is_empty() {
+                self.server.read_tls(&mut rest).unwrap();
+                self.server.process_new_packets()?;
+            }
+            let mut wire = Vec::new();
+            while self.server.wants_write() {
+                self.server.write_tls(&mut wire).unwrap();
+            }
+            let mut rest = wire.as_slice();
+            while !rest.is_empty() {
+                self.client.read_tls(&mut rest).unwrap();
+                self.client.process_new_packets()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn seen(&self) -> Fingerprint {
+        Fingerprint::of(&self.client.peer_certificates().unwrap()[0])
+    }
+}
+
+fn problem(result: Result<Pair, rustls::Error>) -> CertificateProblem {
+    let error = result.err().expect("the certificate is not accepted");
+    CertificateProblem::of(&std::io::Error::other(error)).expect("a certificate was the cause")
+}
+
+fn now() -> UnixMs {
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    UnixMs(since.as_millis() as u64)
+}
+
+#[test]
+fn both_versions_are_spoken_and_http_inside() {
+    let pki = Pki::new();
+    let tls = pki.open("a.crt", "a.key").unwrap();
+    let pair = shake(tls.http(), &pki.client(), "localhost").unwrap();
+    assert_eq!(pair.server.protocol_version(), Some(ProtocolVersion::TLSv1_3));
+    assert_eq!(pair.server.alpn_protocol(), Some(&b"http/1.1"[..]));
+    assert_eq!(pair.seen(), tls.fingerprint());
+    let mut old = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&version::TLS12])
+        .unwrap()
+        .with_root_certificates({
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add(pki.ca.der().clone()).unwrap();
+            roots
+        })
+        .with_no_client_auth();
+    let name = super::super::server_name("localhost").unwrap();
+    let connect = |config: &rustls::ClientConfig, server| {
+        let client = ClientConnection::new(Arc::new(config.clone()), name.clone()).unwrap();
+        let mut pair = Pair { client, server: ServerConnection::new(server).unwrap() };
+        pair.exchange().map(|()| pair)
+    };
+    let pair = connect(&old, tls.http()).unwrap();
+    assert_eq!(pair.server.protocol_version(), Some(ProtocolVersion::TLSv1_2));
+    assert!(connect(&old, Arc::new(tls.quic())).is_err(), "QUIC has TLS 1.3 alone");
+    old.alpn_protocols = vec![b"h2".to_vec()];
+    assert!(connect(&old, tls.http()).is_err(), "HTTP/2 is not spoken");
+}
+
+#[test]
+fn quic_has_the_same_certificate_and_another_protocol() {
+    let pki = Pki::new();
+    let tls = pki.open("a.crt", "a.key").unwrap();
+    let quic = tls.quic();
+    assert_eq!(quic.alpn_protocols, [b"fluxrelay.v1".to_vec()]);
+    assert_eq!(quic.max_early_data_size, 0);
+    assert!(Arc::ptr_eq(&tls.0.current, &{ tls.clone() }.0.current));
+    // A client of HTTP has no protocol in common with it.
+    assert!(shake(Arc::new(quic), &pki.client(), "localhost").is_err());
+}
+
+#[test]
+fn sessions_are_resumed_until_the_certificate_changes() {
+    let pki = Pki::new();
+    let tls = pki.open("a.crt", "a.key").unwrap();
+    let client = pki.client();
+    let kind = |client| shake(tls.http(), client, "localhost").unwrap().client.handshake_kind().unwrap();
+    assert_ne!(kind(&client), HandshakeKind::Resumed);
+    assert_eq!(kind(&client), HandshakeKind::Resumed);
+    assert_ne!(kind(&client.for_one_client()), HandshakeKind::Resumed, "sessions are not shared");
+    assert!(tls.reload_if_changed().is_none(), "nothing changed");
+    let before = tls.fingerprint();
+    pki.issue("a", |_| {});
+    tls.reload_if_changed().expect("it changed").unwrap();
+    let pair = shake(tls.http(), &client, "localhost").unwrap();
+    assert_ne!(pair.client.handshake_kind(), Some(HandshakeKind::Resumed));
+    assert_ne!(pair.seen(), before);
+    assert_eq!(pair.seen(), tls.fingerprint());
+}
+
+#[test]
+fn a_broken_new_certificate_leaves_the_old_one() {
+    let pki = Pki::new();
+    let tls = pki.open("a.crt", "a.key").unwrap();
+    let before = tls.fingerprint();
+    pki.issue("b", |_| {});
+    std::fs::rename(pki.path("b.crt"), pki.path("a.crt")).unwrap();
+    assert!(matches!(tls.reload_if_changed(), Some(Err(TlsError::Mismatch { .. }))));
+    assert_eq!(tls.fingerprint(), before);
+    assert!(tls.reload_if_changed().is_none(), "said once");
+    assert_eq!(shake(tls.http(), &pki.client(), "localhost").unwrap().seen(), before);
+    std::fs::rename(pki.path("b.key"), pki.path("a.key")).unwrap();
+    tls.reload_if_changed().expect("the other half came").unwrap();
+    assert_ne!(tls.fingerprint(), before);
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_named_with_what_to_do() {
+    let pki = Pki::new();
+    pki.issue("b", |_| {});
+    let key = std::fs::read_to_string(pki.path("a.key")).unwrap();
+    let body = key.lines().nth(1).unwrap();
+    let encrypted =
+        format!("-----BEGIN ENCRYPTED PRIVATE KEY-----\n{body}\n-----END ENCRYPTED PRIVATE KEY-----\n");
+    write(&pki.dir, "encrypted.key", &encrypted);
+    let old =
+        "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+    write(&pki.dir, "old.key", old);
+    write(&pki.dir, "cut.key", key.trim_end().trim_end_matches('-'));
+    write(&pki.dir, "cut.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n");
+    write(&pki.dir, "junk.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    write(&pki.dir, "junk.key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
+    write(&pki.dir, "empty", "");
+    write(&pki.dir, "large", &"a".repeat(crate::limits::PEM_BYTES_MAX + 1));
+    for (cert, key, named, words) in [
+        ("none.crt", "a.key", "none.crt", "cannot read"),
+        ("a.crt", "none.key", "none.key", "cannot read"),
+        ("empty", "a.key", "empty", "holds no certificate"),
+        ("a.key", "a.key", "a.key", "holds no certificate"),
+        ("a.crt", "a.crt", "a.crt", "holds no private key"),
+        ("a.crt", "encrypted.key", "encrypted.key", "openssl pkey"),
+        ("a.crt", "old.key", "old.key", "is encrypted"),
+        ("cut.crt", "a.key", "cut.crt", "no END line"),
+        ("a.crt", "cut.key", "cut.key", "not valid PEM"),
+        ("junk.crt", "a.key", "junk.crt", "the certificate in"),
+        ("a.crt", "junk.key", "junk.key", "use RSA"),
+        ("a.crt", "b.key", "b.key", "does not belong"),
+        ("large", "a.key", "large", "is it a PEM file"),
+    ] {
+        let error = pki.open(cert, key).unwrap_err().to_string();
+        assert!(error.contains(named) && error.contains(words), "{cert} {key}: {error}");
+        assert!(!error.contains(body), "a piece of a key in an error: {error}");
+    }
+}
+
+#[test]
+fn a_client_says_what_is_wrong_with_a_certificate() {
+    let pki = Pki::new();
+    let year = |year| rcgen::date_time_ymd(year, 1, 1);
+    pki.issue("expired", |params| params.not_after = year(2020));
+    pki.issue("early", |params| params.not_before = year(4000));
+    let tls = |name: &str| pki.open(&format!("{name}.crt"), &format!("{name}.key")).unwrap();
+    let other = Pki::new();
+    let pin = |tls: &ServerTls| ClientTls::new(&Trust::Fingerprint(tls.fingerprint())).unwrap();
+    for (server, client, host, words, advice, passes) in [
+        ("expired", pki.client(), "localhost", "has expired", "renew", true),
+        ("early", pki.client(), "localhost", "not valid yet", "clock", true),
+        ("a", other.client(), "localhost", "issuer is not trusted", "--tls-ca", false),
+        ("a", pki.client(), "127.0.0.1", "for another name", "the name", false),
+        ("a", pki.client(), "relay.example", "for another name", "--tls-fingerprint", false),
+        ("a", pin(&tls("early")), "localhost", "has the fingerprint sha256:", "in between", false),
+    ] {
+        let problem = problem(shake(tls(server).http(), &client, host));
+        assert!(problem.to_string().contains(words), "{server} {host}: {problem}");
+        assert!(problem.advice().contains(advice), "{server} {host}: {}", problem.advice());
+        assert_eq!(problem.passes(), passes, "{problem}");
+    }
+    // Whoever is pinned needs no name, no issuer and no dates.
+    shake(tls("expired").http(), &pin(&tls("expired")), "relay.example").unwrap();
+}
+
+#[test]
+fn a_pinned_certificate_without_its_key_is_refused() {
+    let pki = Pki::new();
+    pki.issue("b", |_| {});
+    let (real, thief) = (pki.open("a.crt", "a.key").unwrap(), pki.open("b.crt", "b.key").unwrap());
+    let stolen = CertifiedKey::new(
+        real.0.current.0.load().pair.cert.clone(),
+        thief.0.current.0.load().pair.key.clone(),
+    );
+    let identity = Identity { pair: Arc::new(stolen), tickets: Ticketer::new().unwrap() };
+    thief.0.current.0.store(Arc::new(identity));
+    let client = ClientTls::new(&Trust::Fingerprint(real.fingerprint())).unwrap();
+    assert_eq!(thief.fingerprint(), real.fingerprint());
+    assert!(shake(thief.http(), &client, "localhost").is_err());
+}
+
+#[test]
+fn rsa_works_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap();
+    let certificate = CertificateParams::new(vec!["localhost".into()]).unwrap().self_signed(&key).unwrap();
+    let cert = write(&dir, "a.crt", &certificate.pem());
+    let tls = ServerTls::open(&cert, &write(&dir, "a.key", &key.serialize_pem())).unwrap();
+    // A self-signed certificate is its own CA.
+    shake(tls.http(), &ClientTls::new(&Trust::CaFile(cert)).unwrap(), "localhost").unwrap();
+}
+
+#[test]
+fn a_self_signed_certificate_stays_until_it_expires() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let tls = ServerTls::self_signed(&data, now()).unwrap();
+    let key = data.join("tls-self-signed.key");
+    assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    for host in ["localhost", "127.0.0.1", "[::1]"] {
+        let ca = ClientTls::new(&Trust::CaFile(data.join("tls-self-signed.crt"))).unwrap();
+        shake(tls.http(), &ca, host).unwrap();
+    }
+    assert_eq!(ServerTls::self_signed(&data, now()).unwrap().fingerprint(), tls.fingerprint());
+    let late = UnixMs(now().0 + 3660 * 24 * 3600 * 1000);
+    assert_eq!((tls.time_flaw(now()), tls.time_flaw(late)), (None, Some("it has expired")));
+    let renewed = ServerTls::self_signed(&data, late).unwrap();
+    assert_ne!(renewed.fingerprint(), tls.fingerprint());
+    // Half a pair, as a crash leaves it.
+    std::fs::remove_file(data.join("tls-self-signed.crt")).unwrap();
+    assert_ne!(ServerTls::self_signed(&data, now()).unwrap().fingerprint(), renewed.fingerprint());
+    // What cannot be read is not overwritten.
+    std::fs::write(&key, "mine").unwrap();
+    assert!(matches!(ServerTls::self_signed(&data, now()), Err(TlsError::NoKey { .. })));
+    assert_eq!(std::fs::read_to_string(&key).unwrap(), "mine");
+}
