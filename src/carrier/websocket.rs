@@ -111,6 +111,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocket<S> {
             }
             self.written += count;
         }
+        // TLS may still hold what it took, and forgets to send it.
+        ready!(Pin::new(&mut self.stream).poll_flush(cx)).map_err(|error| lost(&error))?;
         self.written = 0;
         self.replies = 0;
         self.out.clear();
@@ -154,7 +156,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for WebSocket<S> {
     }
 
     fn unwritten(&self) -> usize {
-        self.out.len() - self.written
+        // Bytes that the stream took and has not sent keep `out` from being empty.
+        if self.out.is_empty() { 0 } else { (self.out.len() - self.written).max(1) }
     }
 
     fn on_login(&mut self) {

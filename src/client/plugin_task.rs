@@ -75,7 +75,7 @@ impl<H: PluginHandler> PluginTask<H> {
     ) -> Result<PluginTask<H>, ClientError> {
         options.check()?;
         let server = options.server()?;
-        let target = Target::new(&options.url, PLUGIN_PATH, &options.token)?;
+        let target = Target::new(&options.url, PLUGIN_PATH, &options.token, options.tls.as_ref())?;
         let ledger = match options.ledger {
             None => Ledger::in_memory(),
             Some(path) => blocking(move || Ledger::open(&path, server)).await?,

@@ -68,7 +68,7 @@ impl PublisherTask {
     pub(super) fn new(options: &PublisherOptions, shared: Arc<Shared>) -> Result<PublisherTask, ClientError> {
         Ok(PublisherTask {
             shared,
-            target: Target::new(&options.url, PUBLISHER_PATH, &options.key)?,
+            target: Target::new(&options.url, PUBLISHER_PATH, &options.key, options.tls.as_ref())?,
             connect_timeout: options.connect_timeout,
             backoff: Backoff::new(options.backoff),
             waiting: BTreeMap::new(),

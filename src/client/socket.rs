@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use hyper::Uri;
 use hyper::header::HeaderValue;
-use tokio::net::TcpStream;
 
+use super::dial::Address;
 use super::error::{ClientError, OptionsError};
 use super::upgrade::{UpgradeError, UpgradeRequest, upgrade};
 use crate::carrier::{Fault, Step, WebSocket, Wire};
+use crate::tls::{ClientTls, Stream};
 
 /// Bytes that one system call reads.
 const READ_BYTES: usize = 4 * 1024;
@@ -17,35 +18,29 @@ const CLOSE_NORMAL: u16 = 1000;
 /// Where a client connects to, checked.
 #[derive(Clone)]
 pub(super) struct Target {
-    address: String,
+    address: Address,
     request: UpgradeRequest,
 }
 
 impl Target {
     /// `path` is used when the URL has none.
-    pub(super) fn new(url: &str, path: &str, credential: &str) -> Result<Target, OptionsError> {
+    pub(super) fn new(
+        url: &str,
+        path: &str,
+        credential: &str,
+        tls: Option<&ClientTls>,
+    ) -> Result<Target, OptionsError> {
         let bad = |reason| OptionsError::Url { url: url.to_owned(), reason };
         let uri: Uri = url.parse().map_err(|_| bad("it is not a URL"))?;
-        match uri.scheme_str() {
-            Some("ws" | "http") => {}
-            Some("wss" | "https") => {
-                return Err(bad(
-                    "TLS is not built in: put a TLS proxy in front, or use ws:// on a private network",
-                ));
-            }
-            _ => return Err(bad("it must begin with ws:// or http://")),
-        }
-        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| bad("it has no host"))?;
-        let port = uri.port_u16().unwrap_or(80);
+        let address = Address::new(url, &uri, tls)?;
         let path = match uri.path() {
             "" | "/" => path,
             given => given,
         };
-        let address = format!("{host}:{port}");
         let mut bearer =
             HeaderValue::try_from(format!("Bearer {credential}")).map_err(|_| OptionsError::Token)?;
         bearer.set_sensitive(true);
-        let host = HeaderValue::try_from(&address).map_err(|_| bad("its host cannot be used"))?;
+        let host = HeaderValue::try_from(address.text()).map_err(|_| bad("its host cannot be used"))?;
         Ok(Target { address, request: UpgradeRequest { path: path.to_owned(), host, bearer } })
     }
 }
@@ -83,16 +78,14 @@ pub(super) enum Arrived {
 
 /// An open socket.
 pub(super) struct Socket {
-    wire: WebSocket<TcpStream>,
+    wire: WebSocket<Stream>,
 }
 
 impl Socket {
     /// Connects; callers bound it by a timeout.
     pub(super) async fn dial(target: &Target) -> Result<Socket, SocketError> {
-        let address = &target.address;
-        let lost = |error: std::io::Error| SocketError::Lost(format!("cannot connect to {address}: {error}"));
-        let stream = TcpStream::connect(address).await.map_err(lost)?;
-        stream.set_nodelay(true).map_err(lost)?;
+        let address = target.address.text();
+        let stream = target.address.dial().await?;
         match upgrade(stream, target.request.clone()).await {
             Ok((stream, part)) => Ok(Socket { wire: WebSocket::client(stream, part, READ_BYTES) }),
             Err(UpgradeError::Answered(status)) if status.is_client_error() => {
@@ -143,17 +136,16 @@ mod tests {
 
     #[test]
     fn urls() {
-        let target = |url: &str| Target::new(url, "/v1/plugin/ws", "srv_1.secret");
+        let target = |url: &str| Target::new(url, "/v1/plugin/ws", "srv_1.secret", None);
         for (url, address, path) in [
             ("ws://127.0.0.1:7440", "127.0.0.1:7440", "/v1/plugin/ws"),
             ("http://relay.example/", "relay.example:80", "/v1/plugin/ws"),
             ("ws://[::1]:7440/behind/a/proxy", "[::1]:7440", "/behind/a/proxy"),
         ] {
             let target = target(url).unwrap();
-            assert_eq!((target.address.as_str(), target.request.path.as_str()), (address, path));
+            assert_eq!((target.address.text(), target.request.path.as_str()), (address, path));
         }
         for (url, reason) in [
-            ("wss://relay.example", "TLS"),
             ("127.0.0.1:7440", "begin with"),
             ("ftp://x", "begin with"),
             ("/v1", "begin with"),
@@ -162,6 +154,6 @@ mod tests {
             let error = target(url).err().unwrap().to_string();
             assert!(error.contains(reason), "{url:?}: {error}");
         }
-        assert!(Target::new("ws://x", "/", "line\nbreak").is_err());
+        assert!(Target::new("ws://x", "/", "line\nbreak", None).is_err());
     }
 }

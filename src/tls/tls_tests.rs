@@ -4,58 +4,22 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::time::SystemTime;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_RSA_SHA256};
+use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256};
 use rustls::{ClientConnection, HandshakeKind, ProtocolVersion, ServerConnection};
-use tempfile::TempDir;
 
+use self::pki::Pki;
 use super::*;
 use crate::tls::{CertificateProblem, ClientTls, Trust};
 
-fn write(dir: &TempDir, name: &str, text: &str) -> PathBuf {
-    let file = dir.path().join(name);
-    std::fs::write(&file, text).unwrap();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-    file
+#[path = "../../tests/support/pki.rs"]
+mod pki;
+
+fn open(pki: &Pki, cert: &str, key: &str) -> Result<ServerTls, TlsError> {
+    ServerTls::open(&pki.path(cert), &pki.path(key))
 }
 
-/// A CA and a certificate for localhost that it issued, in files.
-struct Pki {
-    dir: TempDir,
-    ca: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Pki {
-    fn new() -> Pki {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let pki = Pki { dir: tempfile::tempdir().unwrap(), ca };
-        write(&pki.dir, "ca.crt", &pki.ca.pem());
-        pki.issue("a", |_| {});
-        pki
-    }
-
-    /// Writes `<name>.crt` and `<name>.key`.
-    fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec!["localhost".into()]).unwrap();
-        change(&mut params);
-        let certificate = params.signed_by(&key, &self.ca).unwrap();
-        write(&self.dir, &format!("{name}.crt"), &certificate.pem());
-        write(&self.dir, &format!("{name}.key"), &key.serialize_pem());
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn open(&self, cert: &str, key: &str) -> Result<ServerTls, TlsError> {
-        ServerTls::open(&self.path(cert), &self.path(key))
-    }
-
-    fn client(&self) -> ClientTls {
-        ClientTls::new(&Trust::CaFile(self.path("ca.crt"))).unwrap()
-    }
+fn trusting(pki: &Pki) -> ClientTls {
+    ClientTls::new(&Trust::CaFile(pki.path("ca.crt"))).unwrap()
 }
 
 struct Pair {
@@ -120,8 +84,8 @@ fn now() -> UnixMs {
 #[test]
 fn both_versions_are_spoken_and_http_inside() {
     let pki = Pki::new();
-    let tls = pki.open("a.crt", "a.key").unwrap();
-    let pair = shake(tls.http(), &pki.client(), "localhost").unwrap();
+    let tls = open(&pki, "a.crt", "a.key").unwrap();
+    let pair = shake(tls.http(), &trusting(&pki), "localhost").unwrap();
     assert_eq!(pair.server.protocol_version(), Some(ProtocolVersion::TLSv1_3));
     assert_eq!(pair.server.alpn_protocol(), Some(&b"http/1.1"[..]));
     assert_eq!(pair.seen(), tls.fingerprint());
@@ -150,20 +114,20 @@ fn both_versions_are_spoken_and_http_inside() {
 #[test]
 fn quic_has_the_same_certificate_and_another_protocol() {
     let pki = Pki::new();
-    let tls = pki.open("a.crt", "a.key").unwrap();
+    let tls = open(&pki, "a.crt", "a.key").unwrap();
     let quic = tls.quic();
     assert_eq!(quic.alpn_protocols, [b"fluxrelay.v1".to_vec()]);
     assert_eq!(quic.max_early_data_size, 0);
     assert!(Arc::ptr_eq(&tls.0.current, &{ tls.clone() }.0.current));
     // A client of HTTP has no protocol in common with it.
-    assert!(shake(Arc::new(quic), &pki.client(), "localhost").is_err());
+    assert!(shake(Arc::new(quic), &trusting(&pki), "localhost").is_err());
 }
 
 #[test]
 fn sessions_are_resumed_until_the_certificate_changes() {
     let pki = Pki::new();
-    let tls = pki.open("a.crt", "a.key").unwrap();
-    let client = pki.client();
+    let tls = open(&pki, "a.crt", "a.key").unwrap();
+    let client = trusting(&pki);
     let kind = |client| shake(tls.http(), client, "localhost").unwrap().client.handshake_kind().unwrap();
     assert_ne!(kind(&client), HandshakeKind::Resumed);
     assert_eq!(kind(&client), HandshakeKind::Resumed);
@@ -181,14 +145,14 @@ fn sessions_are_resumed_until_the_certificate_changes() {
 #[test]
 fn a_broken_new_certificate_leaves_the_old_one() {
     let pki = Pki::new();
-    let tls = pki.open("a.crt", "a.key").unwrap();
+    let tls = open(&pki, "a.crt", "a.key").unwrap();
     let before = tls.fingerprint();
     pki.issue("b", |_| {});
     std::fs::rename(pki.path("b.crt"), pki.path("a.crt")).unwrap();
     assert!(matches!(tls.reload_if_changed(), Some(Err(TlsError::Mismatch { .. }))));
     assert_eq!(tls.fingerprint(), before);
     assert!(tls.reload_if_changed().is_none(), "said once");
-    assert_eq!(shake(tls.http(), &pki.client(), "localhost").unwrap().seen(), before);
+    assert_eq!(shake(tls.http(), &trusting(&pki), "localhost").unwrap().seen(), before);
     std::fs::rename(pki.path("b.key"), pki.path("a.key")).unwrap();
     tls.reload_if_changed().expect("the other half came").unwrap();
     assert_ne!(tls.fingerprint(), before);
@@ -202,16 +166,16 @@ fn a_file_that_cannot_be_used_is_named_with_what_to_do() {
     let body = key.lines().nth(1).unwrap();
     let encrypted =
         format!("-----BEGIN ENCRYPTED PRIVATE KEY-----\n{body}\n-----END ENCRYPTED PRIVATE KEY-----\n");
-    write(&pki.dir, "encrypted.key", &encrypted);
+    pki.write("encrypted.key", &encrypted);
     let old =
         "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
-    write(&pki.dir, "old.key", old);
-    write(&pki.dir, "cut.key", key.trim_end().trim_end_matches('-'));
-    write(&pki.dir, "cut.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n");
-    write(&pki.dir, "junk.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
-    write(&pki.dir, "junk.key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
-    write(&pki.dir, "empty", "");
-    write(&pki.dir, "large", &"a".repeat(crate::limits::PEM_BYTES_MAX + 1));
+    pki.write("old.key", old);
+    pki.write("cut.key", key.trim_end().trim_end_matches('-'));
+    pki.write("cut.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n");
+    pki.write("junk.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    pki.write("junk.key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
+    pki.write("empty", "");
+    pki.write("large", &"a".repeat(crate::limits::PEM_BYTES_MAX + 1));
     for (cert, key, named, words) in [
         ("none.crt", "a.key", "none.crt", "cannot read"),
         ("a.crt", "none.key", "none.key", "cannot read"),
@@ -227,7 +191,7 @@ fn a_file_that_cannot_be_used_is_named_with_what_to_do() {
         ("a.crt", "b.key", "b.key", "does not belong"),
         ("large", "a.key", "large", "is it a PEM file"),
     ] {
-        let error = pki.open(cert, key).unwrap_err().to_string();
+        let error = open(&pki, cert, key).unwrap_err().to_string();
         assert!(error.contains(named) && error.contains(words), "{cert} {key}: {error}");
         assert!(!error.contains(body), "a piece of a key in an error: {error}");
     }
@@ -239,15 +203,15 @@ fn a_client_says_what_is_wrong_with_a_certificate() {
     let year = |year| rcgen::date_time_ymd(year, 1, 1);
     pki.issue("expired", |params| params.not_after = year(2020));
     pki.issue("early", |params| params.not_before = year(4000));
-    let tls = |name: &str| pki.open(&format!("{name}.crt"), &format!("{name}.key")).unwrap();
+    let tls = |name: &str| open(&pki, &format!("{name}.crt"), &format!("{name}.key")).unwrap();
     let other = Pki::new();
     let pin = |tls: &ServerTls| ClientTls::new(&Trust::Fingerprint(tls.fingerprint())).unwrap();
     for (server, client, host, words, advice, passes) in [
-        ("expired", pki.client(), "localhost", "has expired", "renew", true),
-        ("early", pki.client(), "localhost", "not valid yet", "clock", true),
-        ("a", other.client(), "localhost", "issuer is not trusted", "--tls-ca", false),
-        ("a", pki.client(), "127.0.0.1", "for another name", "the name", false),
-        ("a", pki.client(), "relay.example", "for another name", "--tls-fingerprint", false),
+        ("expired", trusting(&pki), "localhost", "has expired", "renew", true),
+        ("early", trusting(&pki), "localhost", "not valid yet", "clock", true),
+        ("a", trusting(&other), "localhost", "issuer is not trusted", "--tls-ca", false),
+        ("a", trusting(&pki), "[::1]", "for another name", "the name", false),
+        ("a", trusting(&pki), "relay.example", "for another name", "--tls-fingerprint", false),
         ("a", pin(&tls("early")), "localhost", "has the fingerprint sha256:", "in between", false),
     ] {
         let problem = problem(shake(tls(server).http(), &client, host));
@@ -263,7 +227,7 @@ fn a_client_says_what_is_wrong_with_a_certificate() {
 fn a_pinned_certificate_without_its_key_is_refused() {
     let pki = Pki::new();
     pki.issue("b", |_| {});
-    let (real, thief) = (pki.open("a.crt", "a.key").unwrap(), pki.open("b.crt", "b.key").unwrap());
+    let (real, thief) = (open(&pki, "a.crt", "a.key").unwrap(), open(&pki, "b.crt", "b.key").unwrap());
     let stolen = CertifiedKey::new(
         real.0.current.0.load().pair.cert.clone(),
         thief.0.current.0.load().pair.key.clone(),
@@ -277,11 +241,11 @@ fn a_pinned_certificate_without_its_key_is_refused() {
 
 #[test]
 fn rsa_works_too() {
-    let dir = tempfile::tempdir().unwrap();
+    let pki = Pki::new();
     let key = KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap();
     let certificate = CertificateParams::new(vec!["localhost".into()]).unwrap().self_signed(&key).unwrap();
-    let cert = write(&dir, "a.crt", &certificate.pem());
-    let tls = ServerTls::open(&cert, &write(&dir, "a.key", &key.serialize_pem())).unwrap();
+    let cert = pki.write("rsa.crt", &certificate.pem());
+    let tls = ServerTls::open(&cert, &pki.write("rsa.key", &key.serialize_pem())).unwrap();
     // A self-signed certificate is its own CA.
     shake(tls.http(), &ClientTls::new(&Trust::CaFile(cert)).unwrap(), "localhost").unwrap();
 }

@@ -5,9 +5,12 @@
 
 mod hostile;
 mod ledger;
+#[path = "../support/pki.rs"]
+mod pki;
 mod raw;
 mod relay;
 mod scripted;
 mod sessions;
 mod story;
 mod tickets;
+mod tls;

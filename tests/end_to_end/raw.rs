@@ -8,6 +8,7 @@ use fluxrelay::protocol::{
     Code, Credential, PLUGIN_PATH, PUBLISHER_PATH, PluginHello, PublisherHello, Request, Response, VERSION,
 };
 use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -17,8 +18,13 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use crate::relay::{Relay, soon};
 
+/// A socket, plain or with TLS.
+pub(crate) trait Bytestream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Bytestream for S {}
+
 pub(crate) struct Raw {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<Box<dyn Bytestream>>,
     frames: VecDeque<Frame>,
     fragmented: bool,
 }
@@ -55,11 +61,12 @@ impl Raw {
         Raw::upgrade(stream, path, bearer).await
     }
 
-    pub(crate) async fn upgrade(stream: TcpStream, path: &str, bearer: Option<&str>) -> Raw {
+    pub(crate) async fn upgrade(stream: impl Bytestream + 'static, path: &str, bearer: Option<&str>) -> Raw {
         let mut request = format!("ws://localhost{path}").into_client_request().unwrap();
         if let Some(token) = bearer {
             request.headers_mut().insert("Authorization", format!("Bearer {token}").parse().unwrap());
         }
+        let stream: Box<dyn Bytestream> = Box::new(stream);
         let (socket, _) =
             soon("the upgrade", tokio_tungstenite::client_async(request, stream)).await.unwrap();
         Raw { socket, frames: VecDeque::new(), fragmented: false }

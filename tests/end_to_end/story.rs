@@ -15,7 +15,7 @@ use crate::raw::Raw;
 use crate::relay::{Relay, eventually, soon};
 
 /// Runs everything at once and notes what it ran.
-fn running(
+pub(crate) fn running(
     ran: &Arc<Mutex<Vec<String>>>,
 ) -> impl FnMut(Vec<DeliveredCommand>, &mut Vec<Report>) + Send + 'static {
     let ran = ran.clone();
