@@ -219,3 +219,62 @@ impl<S> Write for Io<'_, '_, S> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    /// Takes every byte and sends none before it is flushed, as TLS does over a full socket.
+    #[derive(Default)]
+    struct Hoarder {
+        held: Vec<u8>,
+        sent: Vec<u8>,
+        is_full: bool,
+    }
+
+    impl AsyncRead for Hoarder {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Hoarder {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.held.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if self.is_full {
+                return Poll::Pending;
+            }
+            let held = std::mem::take(&mut self.held);
+            self.sent.extend(held);
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.poll_flush(cx)
+        }
+    }
+
+    #[test]
+    fn what_the_stream_took_is_written_only_once_it_is_flushed() {
+        let stream = Hoarder { is_full: true, ..Hoarder::default() };
+        let mut wire = WebSocket::server(stream, Bytes::new(), 1024);
+        wire.queue(b"frame");
+        assert!(wire.step(true).now_or_never().is_none(), "nothing was sent");
+        assert!(wire.write().now_or_never().is_some_and(|written| !written.unwrap()));
+        assert!(wire.unwritten() > 0 && wire.stream.sent.is_empty());
+        wire.queue(b"more");
+        wire.stream.is_full = false;
+        assert!(matches!(wire.step(true).now_or_never(), Some(Ok(Step::Written))));
+        assert_eq!((wire.unwritten(), wire.stream.sent.as_slice()), (0, &b"\x82\x05frame\x82\x04more"[..]));
+    }
+}
