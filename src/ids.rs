@@ -95,6 +95,11 @@ single!(
     KeyId(u32),
     "key"
 );
+single!(
+    /// A record of the audit trail, in the order of writing.
+    AuditId(u64),
+    "aud"
+);
 
 /// The place of a command in the order of acceptance: rising per server, unique in a data directory.
 ///

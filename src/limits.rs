@@ -67,6 +67,14 @@ pub const SERVERS_PER_CALL_MAX: usize = 10_000;
 pub const KEYS_MAX: usize = 200_000;
 /// API keys in one store.
 pub const KEYS_PER_STORE_MAX: usize = 1000;
+/// Records of the audit trail (about 250 bytes each on disk); the oldest go first.
+pub const AUDIT_ROWS_MAX: usize = 1_000_000;
+/// Records of the audit trail that one store's keys take, so that none can push the others' out of it.
+pub const AUDIT_ROWS_PER_STORE_MAX: usize = 100_000;
+/// Records of the audit trail that one page looks at: about 10 ms.
+pub const AUDIT_ROWS_READ_MAX: usize = 10_000;
+/// Records of the audit trail that one transaction removes at the end of their time.
+pub const AUDIT_ROWS_REMOVED_MAX: usize = 5_000;
 /// Changes of the registry that wait for its writer; more make their callers wait.
 pub const REGISTRY_CHANGES_WAITING_MAX: usize = 256;
 /// Changes of the registry in one transaction.
@@ -114,3 +122,4 @@ const _: () = assert!(WINDOW_MAX as usize <= HELLO_IDS_MAX);
 const _: () = assert!(SERVERS_PER_STORE_MAX <= SERVERS_MAX && SERVERS_PER_CALL_MAX <= SERVERS_PER_STORE_MAX);
 const _: () = assert!(KEYS_PER_STORE_MAX <= KEYS_MAX);
 const _: () = assert!(TICKET_HOURS_MAX * 3600 * 1000 <= TICKET_KEY_ROTATION_MS);
+const _: () = assert!(AUDIT_ROWS_PER_STORE_MAX <= AUDIT_ROWS_MAX && AUDIT_ROWS_READ_MAX >= PAGE_MAX);

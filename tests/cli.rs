@@ -188,6 +188,61 @@ fn sigterm_ends_the_broker_in_order_and_its_data_is_there_again() {
     assert_eq!(command["status"], "pending");
 }
 
+#[test]
+fn stores_and_keys_are_managed_and_the_audit_trail_tells() {
+    let broker = Broker::start();
+    let store = broker.json(&["store", "add", "shop"]);
+    assert_eq!(broker.json(&["store", "list"])[1]["name"], "shop");
+    let made = broker.json(&["key", "add", "--store", "shop", "--scope", "read", "eyes"]);
+    assert_eq!((&made["store"], &made["scope"]), (&store["id"], &Value::from("read")));
+    let id = text(&made["id"]);
+    assert_eq!(broker.json(&["key", "list", "--store", "shop"])[0]["id"], id);
+    assert_eq!(broker.run(&["key", "remove", id]).status.code(), Some(2), "nobody can answer");
+    assert_eq!(broker.json(&["key", "remove", id, "--yes"])["removed"], true);
+    let unknown = broker.run(&["key", "list", "--store", "nobody"]);
+    assert!(stderr(&unknown).contains("no store has the id or name \"nobody\""), "{}", stderr(&unknown));
+
+    let trail = broker.json(&["audit", "list", "--limit", "2"]);
+    let actions: Vec<&str> =
+        trail.as_array().expect("a list").iter().map(|record| text(&record["action"])).collect();
+    assert_eq!(actions, ["key.remove", "key.create"]);
+    assert!(text(&trail[0]["address"]).starts_with("127.0.0.1:"), "{trail}");
+    let all = broker.json(&["audit", "list", "--all", "--from", "2020-01-01T00:00:00Z"]);
+    assert_eq!(all.as_array().map(Vec::len), Some(4));
+    let shown = broker.run(&["audit", "list", "--action", "store.create"]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("sto_2") && shown.contains("shop") && !shown.contains("key.create"), "{shown}");
+    let refused = broker.run(&["audit", "list", "--action", "explode"]);
+    assert!(stderr(&refused).contains("token.regenerate"), "the names are told: {}", stderr(&refused));
+}
+
+#[test]
+fn a_lost_admin_key_is_reset_on_a_stopped_broker_only() {
+    let broker = Broker::start();
+    let reset = ["admin-key", "reset", "--data-dir", "fluxrelay-data"];
+    let file = broker.folder.path().join("fluxrelay-data/admin.key");
+    let lost = std::fs::read_to_string(&file).expect("the first key");
+    let refused = broker.run(&reset);
+    assert_eq!(refused.status.code(), Some(6), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("in use by another process"), "{}", stderr(&refused));
+    assert_eq!(std::fs::read_to_string(&file).expect("the first key"), lost);
+
+    let (_, folder) = broker.stop();
+    std::fs::remove_file(&file).expect("it is there");
+    let output = fluxrelay().args(reset).arg("--json").current_dir(folder.path()).output().expect("it runs");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let broker = Broker::start_in(folder);
+    assert_eq!(std::fs::read_to_string(&file).expect("a new key").trim(), text(&said["key"]));
+    assert_eq!(broker.run(&["server", "list", "--key", lost.trim()]).status.code(), Some(3));
+    let trail = broker.json(&["audit", "list"]);
+    assert_eq!((&trail[0]["action"], &trail[0]["by"]), (&"admin_key.reset".into(), &"local".into()));
+
+    let elsewhere = broker.run(&["admin-key", "reset", "--data-dir", "nowhere"]);
+    assert_eq!(elsewhere.status.code(), Some(6));
+    assert!(!broker.folder.path().join("nowhere").exists());
+}
+
 /// `fluxrelay plugin` with a program that prints what it reads.
 struct Plugin {
     process: Child,

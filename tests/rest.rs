@@ -1,9 +1,13 @@
 //! The REST interface on a real broker: the whole contract, call by call, through the router.
 
+#[path = "rest/audit.rs"]
+mod audit;
 #[path = "rest/document.rs"]
 mod document;
 #[path = "rest/events.rs"]
 mod events;
+#[path = "rest/keys.rs"]
+mod keys;
 #[path = "rest/relay.rs"]
 mod relay;
 

@@ -77,6 +77,7 @@ fn serve(settings: KeeperSettings, messages: &Receiver<ToKeeper>, inner: &Inner)
             // Nothing is left to remove: look again later. Otherwise go on at the next look.
             if gone < EXPIRE_ROWS {
                 expired = now;
+                inner.registry.expire_audit(now)?;
             }
         }
     }

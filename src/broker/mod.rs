@@ -16,6 +16,7 @@ mod journal_thread;
 mod keeper;
 mod login;
 mod mailbox;
+mod operators;
 mod registry;
 mod request;
 mod shard_thread;
@@ -26,9 +27,11 @@ pub use events::{BadEventId, EventId, EventStream, Followed};
 pub use handle::{Handle, PluginLink, PublisherLink};
 pub use login::{FailedLoginLimit, LoginCounts, Network, Origin};
 pub use mailbox::{Mailbox, ToPeer};
+pub use operators::ids_digest;
 pub use registry::{
-    AuthError, Clock as RegistryClock, DEFAULT_STORE, FirstStart, Key, OnFailure, Principal, Registry,
-    RegistryError, RegistryOptions, Scope, Server, Store,
+    Actor, AuditAction, AuditOutcome, AuditPage, AuditQuery, AuditRecord, AuditTarget, AuthError, Changes,
+    Clock as RegistryClock, DEFAULT_STORE, FirstStart, Key, KeyWatch, OnFailure, Principal, Registry,
+    RegistryError, RegistryOptions, Scope, Server, Store, Who, reset_admin_key,
 };
 pub use request::{
     BrokerError, CommandPage, OrderRequest, Published, RequestedCommand, ResendFilter, Target,

@@ -41,6 +41,8 @@ pub struct Settings {
     pub checkpoint_every: Millis,
     /// How long ended commands and orders stay readable.
     pub ended_kept: Millis,
+    /// How long a record of the audit trail is kept.
+    pub audit_kept: Millis,
     /// Threads that check tokens and keys, at least 1.
     pub login_threads: usize,
     /// The longest that a check may take.
@@ -62,6 +64,7 @@ impl Settings {
             engine: engine::Settings::default(),
             checkpoint_every: Millis::seconds(5),
             ended_kept: Millis::seconds(30 * 24 * 3600),
+            audit_kept: Millis::seconds(365 * 24 * 3600),
             login_threads: 1,
             login_timeout: Duration::from_secs(5),
             hash_cost: HashCost::STANDARD,
@@ -165,6 +168,7 @@ fn open_registry(
         hash_cost: settings.hash_cost,
         ticket_lifetime: settings.ticket_lifetime,
         failed_logins: settings.failed_logins,
+        audit_kept: settings.audit_kept,
         clock: Arc::new(move || clock.now()),
     };
     let on_failure = move |error| {

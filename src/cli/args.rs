@@ -60,6 +60,22 @@ A storage that fails ends the process with exit code 1; the next start checks th
     #[command(subcommand)]
     Server(ServerCommand),
 
+    /// Make and list stores: tenants that see only what is their own
+    #[command(subcommand)]
+    Store(super::store::StoreCommand),
+
+    /// Make, list and remove API keys of stores
+    #[command(subcommand)]
+    Key(super::store::KeyCommand),
+
+    /// Read who did what, from where, to what
+    #[command(subcommand)]
+    Audit(super::audit::AuditCommand),
+
+    /// Get back in when the admin key is lost
+    #[command(subcommand)]
+    AdminKey(super::admin_key::AdminKeyCommand),
+
     /// Publish an order of one or more commands
     #[command(after_help = "Examples:
   fluxrelay publish --server srv_1 'lp user Steve parent add vip'

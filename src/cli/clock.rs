@@ -10,7 +10,7 @@ pub(super) fn now() -> Instant {
     Instant::now()
 }
 
-/// Now, as a date: for what the bench registers by itself.
+/// Now, as a date: for what is written into a data directory without a broker.
 pub(super) fn unix_now() -> UnixMs {
     UnixMs(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0))
 }

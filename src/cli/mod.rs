@@ -1,8 +1,11 @@
 //! Subcommands of the binary: reads arguments, runs one of them, turns its error into a sentence and an exit code.
 //!
-//! `serve` and `demo` compose the library; `plugin` and `bench` stand on `client`; the rest talk REST.
+//! `serve` and `demo` compose the library; `plugin` and `bench` stand on `client`; `admin-key` works on files; the rest
+//! talk REST.
 
+mod admin_key;
 mod args;
+mod audit;
 mod bench;
 mod certificate;
 mod clock;
@@ -20,6 +23,7 @@ mod serve;
 mod server;
 mod settings;
 mod sse;
+mod store;
 mod tls;
 mod values;
 
@@ -37,6 +41,10 @@ pub fn run() -> ExitCode {
         Action::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
         Action::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS),
         Action::Server(command) => server::run(command).map(|()| ExitCode::SUCCESS),
+        Action::Store(command) => store::run(command).map(|()| ExitCode::SUCCESS),
+        Action::Key(command) => store::run_key(command).map(|()| ExitCode::SUCCESS),
+        Action::Audit(command) => audit::run(command).map(|()| ExitCode::SUCCESS),
+        Action::AdminKey(command) => admin_key::run(command).map(|()| ExitCode::SUCCESS),
         Action::Publish(args) => publish::run(&args).map(|()| ExitCode::SUCCESS),
         Action::Command(command) => command::run(command).map(|()| ExitCode::SUCCESS),
         Action::Events(args) => events::run(&args).map(|()| ExitCode::SUCCESS),

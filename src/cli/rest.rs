@@ -13,7 +13,7 @@ use ureq::unversioned::resolver::DefaultResolver;
 use super::args::Remote;
 use super::exit::{CliError, Exit};
 use super::https;
-use crate::ids::ServerId;
+use crate::ids::{ServerId, StoreId};
 use crate::tls::{CertificateProblem, ClientTls};
 
 /// Where the admin key of a broker in this directory lies.
@@ -140,6 +140,19 @@ impl Rest {
     pub(super) fn servers(&self) -> Result<Vec<Value>, CliError> {
         let (servers, _) = self.pages("/v1/servers?limit=1000", "servers", true)?;
         Ok(servers)
+    }
+
+    /// The id of a store given by id or by name.
+    pub(super) fn store_id(&self, given: &str) -> Result<String, CliError> {
+        if given.parse::<StoreId>().is_ok() {
+            return Ok(given.to_owned());
+        }
+        let (stores, _) = self.pages("/v1/stores?limit=1000", "stores", true)?;
+        let named = stores.iter().find(|store| store["name"] == given);
+        named.and_then(|store| store["id"].as_str()).map(str::to_owned).ok_or_else(|| {
+            CliError::new(Exit::Refused, format!("no store has the id or name {given:?}"))
+                .hint("`fluxrelay store list` shows them")
+        })
     }
 
     /// The first page of a listing, or all; and whether there are more. `path` has a query already.

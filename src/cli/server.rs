@@ -38,7 +38,8 @@ pub(super) fn run(command: ServerCommand) -> Result<(), CliError> {
         ServerCommand::Remove { server, yes, remote } => {
             let rest = Rest::open(&remote)?;
             let id = rest.server_id(&server)?;
-            if !yes && !confirmed(&server)? {
+            let question = format!("Remove {server} and cancel its commands that have not run?");
+            if !yes && !confirmed("server remove", &question)? {
                 return output::line("Nothing was changed.").map_err(Into::into);
             }
             rest.call("DELETE", &format!("/v1/servers/{}", escape(&id)), None, &[])?;
@@ -90,12 +91,12 @@ fn row(server: &Value) -> Vec<Cell> {
 }
 
 /// Asks on a terminal; elsewhere nobody can answer, so the flag is required.
-fn confirmed(server: &str) -> Result<bool, CliError> {
+pub(super) fn confirmed(subcommand: &str, question: &str) -> Result<bool, CliError> {
     if !std::io::stdin().is_terminal() {
-        return Err(CliError::usage("server remove asks first; give --yes when nobody can answer"));
+        return Err(CliError::usage(format!("{subcommand} asks first; give --yes when nobody can answer")));
     }
     let mut err = anstream::stderr().lock();
-    write!(err, "Remove {server} and cancel its commands that have not run? [y/N] ")?;
+    write!(err, "{} [y/N] ", output::printable(question))?;
     err.flush()?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;

@@ -25,6 +25,7 @@ pub(super) fn of_broker(config: &Config) -> broker::Settings {
         engine,
         checkpoint_every: Millis::seconds(config.checkpoint_seconds),
         ended_kept: Millis::seconds(config.retention_days * DAY_SECONDS),
+        audit_kept: Millis::seconds(config.audit_days * DAY_SECONDS),
         login_threads: config.login_threads,
         login_timeout: Duration::from_secs(config.login_timeout_seconds),
         ticket_lifetime: Millis::seconds(config.ticket_hours * 3600),

@@ -90,6 +90,8 @@ settings! {
     retention_days: u64 = "30", K::number(7, 3650, "days");
     /// How long an idempotency key is remembered; at most `retention_days`.
     idempotency_days: u64 = "8", K::number(7, 365, "days");
+    /// How long a record of the audit trail is kept; also bounded by rows, the oldest go first.
+    audit_days: u64 = "365", K::number(1, 3650, "days");
     /// The longest time between two checkpoints while something changes.
     checkpoint_seconds: u64 = "5", K::number(1, 3600, "seconds");
     /// Open connections, REST's included; one more is answered 503.

@@ -37,6 +37,15 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// The name in REST and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Scope::Admin => "admin",
+            Scope::Publish => "publish",
+            Scope::Read => "read",
+        }
+    }
+
     /// The scope with this ordinal.
     pub fn from_ordinal(ordinal: u8) -> Option<Scope> {
         [Scope::Admin, Scope::Publish, Scope::Read].into_iter().find(|scope| *scope as u8 == ordinal)

@@ -13,8 +13,8 @@ use axum::http::request::Parts;
 use super::HttpState;
 use super::error::{Code, Problem};
 use super::seats::{Seat, Seats};
-use crate::broker::{Origin, Principal, Registry, Scope, Server};
-use crate::ids::StoreId;
+use crate::broker::{Actor, Origin, Principal, Registry, Scope, Server};
+use crate::ids::{KeyId, StoreId};
 
 /// Query parameters under which careless clients send secrets.
 const CREDENTIAL_PARAMETERS: [&str; 8] =
@@ -54,7 +54,7 @@ fn bearer(parts: &Parts) -> Option<&str> {
 /// Where a request comes from. Without a socket, as in a test of the router alone, everybody is one network.
 fn origin(parts: &Parts) -> Origin {
     let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    Origin::of(parts.extensions.get::<ConnectInfo<SocketAddr>>().map_or(nowhere, |ConnectInfo(peer)| *peer))
+    Origin::of(address(parts).unwrap_or(nowhere))
 }
 
 async fn principal(parts: &Parts, state: &HttpState) -> Result<Principal, Problem> {
@@ -75,15 +75,21 @@ fn forbidden(need: &str) -> Problem {
     Problem::new(Code::Forbidden, format!("this call needs {need}"))
 }
 
-/// A caller with the admin key.
-pub(super) struct Admin;
+/// The other end of the connection, as the listener gave it.
+fn address(parts: &Parts) -> Option<SocketAddr> {
+    parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| *address)
+}
+
+/// A caller with the admin key, and the name that its actions bear.
+pub(super) struct Admin(pub(super) Actor);
 
 impl FromRequestParts<HttpState> for Admin {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Admin, Problem> {
-        match principal(parts, state).await?.scope {
-            Scope::Admin => Ok(Admin),
+        let principal = principal(parts, state).await?;
+        match principal.scope {
+            Scope::Admin => Ok(Admin(principal.actor(address(parts)))),
             Scope::Publish | Scope::Read => Err(forbidden("the admin key")),
         }
     }
@@ -98,7 +104,7 @@ impl FromRequestParts<HttpState> for Publisher {
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Publisher, Problem> {
         let principal = principal(parts, state).await?;
         match principal.scope {
-            Scope::Admin | Scope::Publish => Ok(Publisher(Caller::enter(principal, state)?)),
+            Scope::Admin | Scope::Publish => Ok(Publisher(Caller::enter(principal, parts, state)?)),
             Scope::Read => Err(forbidden("a key of scope publish")),
         }
     }
@@ -111,7 +117,7 @@ impl FromRequestParts<HttpState> for Reader {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Reader, Problem> {
-        Ok(Reader(Caller::enter(principal(parts, state).await?, state)?))
+        Ok(Reader(Caller::enter(principal(parts, state).await?, parts, state)?))
     }
 }
 
@@ -136,13 +142,24 @@ impl FromRequestParts<HttpState> for Plugin {
 #[derive(Debug)]
 pub(super) struct Caller {
     principal: Principal,
+    address: Option<SocketAddr>,
     _seat: Seat,
 }
 
 impl Caller {
-    fn enter(principal: Principal, state: &HttpState) -> Result<Caller, Problem> {
+    fn enter(principal: Principal, parts: &Parts, state: &HttpState) -> Result<Caller, Problem> {
         let seat = seat(state.calls_of_stores(), principal.store.0, CALLS_OF_STORE_MAX)?;
-        Ok(Caller { principal, _seat: seat })
+        Ok(Caller { principal, address: address(parts), _seat: seat })
+    }
+
+    /// The name that its actions bear.
+    pub(super) fn actor(&self) -> Actor {
+        self.principal.actor(self.address)
+    }
+
+    /// The key that was used; `None` = the admin key.
+    pub(super) fn key(&self) -> Option<KeyId> {
+        self.principal.key
     }
 
     /// Whether things of this store are visible.

@@ -203,7 +203,7 @@ async fn operate(
         let status = CommandStatus::from(status).text();
         Problem::new(Code::WrongStatus, format!("it is {status}; it can be {verb} while it is {from}"))
     };
-    match state.broker().operate(before.id, operation).await {
+    match state.broker().operate_by(caller.actor(), before.id, before.order.store, operation).await {
         Ok(row) => Ok(Json(CommandView::from(&row))),
         Err(BrokerError::Refused(Refusal::WrongStatus(status))) => Err(wrong(status)),
         // It was there a moment ago and is not in memory: it has ended.

@@ -18,7 +18,7 @@ use super::error::{Code, Problem};
 use super::seats::Seat;
 use super::words::{CommandStatus, NoteCode, Time, note_code};
 use super::{HttpState, paths};
-use crate::broker::{EventId, EventStream, Followed};
+use crate::broker::{EventId, EventStream, Followed, KeyWatch};
 use crate::engine::{Event, EventKind};
 use crate::ids::CommandId;
 
@@ -108,6 +108,9 @@ fn frame(followed: &Followed) -> Frame {
     }
 }
 
+/// A stream under way: it ends with the broker, or with the key that it was opened with.
+type Following = (EventStream, KeyWatch, Seat);
+
 /// Follows events
 ///
 /// Server-Sent Events: `server.online`, `server.offline`, `command.<status>` with the JSON of `EventData`, each with an
@@ -135,10 +138,15 @@ pub(super) async fn follow(
         Problem::new(Code::RateLimited, format!("at most {FOLLOWERS_OF_STORE_MAX} follow one store at once"))
             .retry_after(RETRY_AFTER_MS)
     })?;
-    let following = (broker.events(store, since), seat);
-    let frames = stream::unfold(following, |(mut events, seat): (EventStream, Seat)| async move {
-        let followed = events.next().await?;
-        Some((Ok(frame(&followed)), (events, seat)))
+    let key = broker.registry().watch_key(caller.key());
+    let following = (broker.events(store, since), key, seat);
+    let frames = stream::unfold(following, |(mut events, mut key, seat): Following| async move {
+        let followed = tokio::select! {
+            biased;
+            () = key.removed() => None,
+            followed = events.next() => followed,
+        };
+        followed.map(|followed| (Ok(frame(&followed)), (events, key, seat)))
     });
     Ok(Sse::new(frames).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
 }

@@ -2,6 +2,7 @@
 //!
 //! Never imports `transport`, never holds a socket: who accepts connections gives requests to [`router`].
 
+mod audit;
 mod auth;
 mod body;
 mod commands;
@@ -10,6 +11,7 @@ mod events;
 mod fields;
 mod health;
 mod index;
+mod keys;
 mod metrics;
 mod openapi;
 mod orders;
@@ -97,7 +99,9 @@ impl HttpState {
 fn routes() -> OpenApiRouter<HttpState> {
     OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(stores::create, stores::list))
-        .routes(routes!(stores::create_key))
+        .routes(routes!(keys::create, keys::list))
+        .routes(routes!(keys::remove))
+        .routes(routes!(audit::list))
         .routes(routes!(servers::create, servers::list))
         .routes(routes!(servers::show, servers::update, servers::remove))
         .routes(routes!(servers::regenerate_token))

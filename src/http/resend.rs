@@ -10,7 +10,7 @@ use super::body::{JsonBody, NoParams};
 use super::error::{Code, Problem};
 use super::words::{CommandStatus, Time};
 use super::{HttpState, paths};
-use crate::broker::{Registry, ResendFilter};
+use crate::broker::{Registry, ResendFilter, ids_digest};
 use crate::engine::Status;
 use crate::ids::{CommandId, ServerId, StoreId};
 
@@ -45,16 +45,14 @@ pub(super) struct Resent {
 }
 
 impl Resent {
-    fn new(mut ids: Vec<CommandId>) -> Resent {
-        ids.sort_unstable_by_key(|id| id.seq);
-        let mut hasher = blake3::Hasher::new();
-        for (index, id) in ids.iter().enumerate() {
-            hasher.update(if index == 0 { b"" } else { b"\n" });
-            hasher.update(id.to_string().as_bytes());
-        }
-        let hex = hasher.finalize().to_hex();
-        Resent { resent: ids.len(), ids_digest: hex[..32].to_owned() }
+    fn new(ids: &[CommandId]) -> Resent {
+        Resent { resent: ids.len(), ids_digest: hex(&ids_digest(ids)) }
     }
+}
+
+/// Bytes in lower-case hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Resends everything that failed in a span of time
@@ -72,8 +70,8 @@ pub(super) async fn resend_many(
     let broker = state.broker();
     let store = caller.store(body.store.as_deref(), broker.registry())?;
     let server = body.server.as_deref().map(|id| server_of(broker.registry(), store, id)).transpose()?;
-    let ids = broker.resend_many(filter(&body, store, server)?).await?;
-    Ok(Json(Resent::new(ids)))
+    let ids = broker.resend_many_by(caller.actor(), filter(&body, store, server)?).await?;
+    Ok(Json(Resent::new(&ids)))
 }
 
 fn server_of(registry: &Registry, store: StoreId, id: &str) -> Result<ServerId, Problem> {
@@ -116,9 +114,9 @@ mod tests {
     fn the_digest_is_over_rising_ids() {
         let id = |server, seq| CommandId { server: ServerId(server), seq: Seq(seq) };
         let expected = blake3::hash(b"cmd_2_5\ncmd_1_10").to_hex()[..32].to_owned();
-        let resent = Resent::new(vec![id(1, 10), id(2, 5)]);
+        let resent = Resent::new(&[id(1, 10), id(2, 5)]);
         assert_eq!(resent, Resent { resent: 2, ids_digest: expected });
-        assert_eq!(Resent::new(vec![]).ids_digest, "af1349b9f5f9a1a6a0404dea36dcc949");
+        assert_eq!(Resent::new(&[]).ids_digest, "af1349b9f5f9a1a6a0404dea36dcc949");
     }
 
     #[test]

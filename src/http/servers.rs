@@ -188,9 +188,10 @@ pub(super) async fn create(
     let store = caller.store(body.store.as_deref(), broker.registry())?;
     fields::name("name", &body.name)?;
     fields::address("address", &body.address)?;
+    let by = caller.actor();
     let (server, token) = to_the_end(async move {
         let broker = state.broker();
-        let made = broker.registry().create_server(store, &body.name, &body.address).await?;
+        let made = broker.registry().by(by).create_server(store, &body.name, &body.address).await?;
         broker.server_added(made.0.id, store).await?;
         Ok(made)
     })
@@ -262,7 +263,8 @@ pub(super) async fn update(
     }
     body.name.as_deref().map_or(Ok(()), |name| fields::name("name", name))?;
     body.address.as_deref().map_or(Ok(()), |address| fields::address("address", address))?;
-    let server = registry.update_server(server.id, body.name.as_deref(), body.address.as_deref()).await?;
+    let changes = registry.by(caller.actor());
+    let server = changes.update_server(server.id, body.name.as_deref(), body.address.as_deref()).await?;
     Ok(Json(view(&state, &server).await?))
 }
 
@@ -279,8 +281,9 @@ pub(super) async fn remove(
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let server = visible(state.broker().registry(), &caller, &id)?;
+    let by = caller.actor();
     to_the_end(async move {
-        state.broker().registry().remove_server(server.id).await?;
+        state.broker().registry().by(by).remove_server(server.id).await?;
         state.broker().server_removed(server.id).await?;
         Ok(StatusCode::NO_CONTENT)
     })
@@ -300,8 +303,9 @@ pub(super) async fn regenerate_token(
     Path(id): Path<String>,
 ) -> Result<Json<NewToken>, Problem> {
     let server = visible(state.broker().registry(), &caller, &id)?;
+    let by = caller.actor();
     to_the_end(async move {
-        let token = state.broker().registry().regenerate_token(server.id).await?;
+        let token = state.broker().registry().by(by).regenerate_token(server.id).await?;
         state.broker().token_regenerated(server.id).await?;
         Ok(Json(NewToken { token: token.reveal().to_owned() }))
     })

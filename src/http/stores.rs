@@ -1,7 +1,7 @@
-//! Stores (tenants) and their keys: the admin's calls.
+//! Stores (tenants): the admin's calls.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -11,7 +11,7 @@ use super::body::{JsonBody, NoParams, Params, page_limit};
 use super::error::Problem;
 use super::words::Time;
 use super::{HttpState, fields, paths};
-use crate::broker::{Scope, Store};
+use crate::broker::Store;
 use crate::ids::StoreId;
 
 /// A store to make.
@@ -71,12 +71,12 @@ pub(super) struct StoresQuery {
               (status = 409, description = "`name_taken`, `limit_reached`")))]
 pub(super) async fn create(
     State(state): State<HttpState>,
-    _: Admin,
+    Admin(by): Admin,
     _: NoParams,
     JsonBody(body): JsonBody<NewStore>,
 ) -> Result<(StatusCode, Json<StoreView>), Problem> {
     fields::name("name", &body.name)?;
-    let store = state.broker().registry().create_store(&body.name).await?;
+    let store = state.broker().registry().by(by).create_store(&body.name).await?;
     Ok((StatusCode::CREATED, Json(StoreView::from(&store))))
 }
 
@@ -101,71 +101,4 @@ pub(super) async fn list(
 
 fn read_cursor(text: &str) -> Result<StoreId, Problem> {
     text.parse().map_err(|_| Problem::field("cursor", "give `next_cursor` of the page before"))
-}
-
-/// A key to make.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"scope": "publish", "name": "web shop backend"}))]
-pub(super) struct NewKey {
-    scope: KeyScope,
-    /// For people; 1 to 100 bytes.
-    #[schema(min_length = 1, max_length = 100)]
-    name: String,
-}
-
-/// What a key may do in its store.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum KeyScope {
-    /// Publish, operate, manage servers and read.
-    Publish,
-    /// Read.
-    Read,
-}
-
-/// A new key. `key` is shown this once.
-#[derive(Serialize, ToSchema)]
-#[schema(example = json!({"id": "key_3", "store": "sto_2", "scope": "publish", "name": "web shop backend",
-    "key": "key_3.uNk2E7w1bYQ0hYt8c5Zr4mPf6sXa9LdV"}))]
-pub(super) struct CreatedKey {
-    id: String,
-    store: String,
-    scope: KeyScope,
-    name: String,
-    /// The secret itself: keep it, it cannot be shown again.
-    key: String,
-}
-
-/// Makes a key of a store
-#[utoipa::path(post, path = paths::STORE_KEYS, tag = "stores", operation_id = "create_key",
-    security(("admin_key" = [])),
-    params(("id" = String, Path, description = "The store.", example = "sto_2")),
-    request_body = NewKey,
-    responses((status = 201, description = "The key; its secret is shown this once.", body = CreatedKey),
-              (status = 409, description = "`limit_reached`")))]
-pub(super) async fn create_key(
-    State(state): State<HttpState>,
-    _: Admin,
-    _: NoParams,
-    Path(id): Path<String>,
-    JsonBody(body): JsonBody<NewKey>,
-) -> Result<(StatusCode, Json<CreatedKey>), Problem> {
-    let registry = state.broker().registry();
-    let store: StoreId = id.parse().map_err(|_| Problem::not_found("store"))?;
-    registry.store(store).ok_or_else(|| Problem::not_found("store"))?;
-    fields::name("name", &body.name)?;
-    let scope = match body.scope {
-        KeyScope::Publish => Scope::Publish,
-        KeyScope::Read => Scope::Read,
-    };
-    let (key, secret) = registry.create_key(store, scope, &body.name).await?;
-    let created = CreatedKey {
-        id: key.to_string(),
-        store: store.to_string(),
-        scope: body.scope,
-        name: body.name,
-        key: secret.reveal().to_owned(),
-    };
-    Ok((StatusCode::CREATED, Json(created)))
 }

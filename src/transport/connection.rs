@@ -25,7 +25,7 @@ use super::plugin::Plugin;
 use super::publisher::Publisher;
 use super::settings::TransportSettings;
 use super::upgrade::Role;
-use crate::broker::{Followed, Handle, Mailbox, ToPeer};
+use crate::broker::{Followed, Handle, KeyWatch, Mailbox, ToPeer};
 use crate::carrier::{Step, Wire};
 use crate::protocol::{Code, HEADER_BYTES, Request, Response};
 
@@ -93,6 +93,8 @@ struct Connection<'a, W> {
     settings: &'a TransportSettings,
     mailbox: Arc<Mailbox>,
     role: RoleState,
+    /// The key that the peer logged in with, if it was one.
+    key: Option<KeyWatch>,
     /// Mail that was taken and did not fit in the last message.
     mail: VecDeque<ToPeer>,
     /// Whole frames that are not queued yet.
@@ -129,8 +131,12 @@ impl<'a, W: Wire> Connection<'a, W> {
             )),
             _ => return Err(Ending::code(Code::Internal)),
         };
-        let pulse = Pulse::default();
-        let mut connection = Connection { wire, settings, mailbox, role, mail: VecDeque::new(), out, pulse };
+        let key = match &peer {
+            Peer::Plugin(_) => None,
+            Peer::Publisher(principal) => Some(handle.registry().watch_key(principal.key)),
+        };
+        let (mail, pulse) = Default::default();
+        let mut connection = Connection { wire, settings, mailbox, role, key, mail, out, pulse };
         connection.on_frames(&message[hello_bytes..]).await?;
         Ok(connection)
     }
@@ -162,6 +168,9 @@ impl<'a, W: Wire> Connection<'a, W> {
                     Step::Closed => return Err(Ending::Gone),
                 },
                 () = self.mailbox.ready(), if !writing => {}
+                () = removed(&mut self.key) => {
+                    return Err(Ending::error(Code::TokenRevoked, "the API key was removed"));
+                }
                 event = self.role.next_event(), if !writing => self.role.put_events(event, &mut self.out),
             }
         }
@@ -225,9 +234,8 @@ impl<'a, W: Wire> Connection<'a, W> {
     }
 
     fn on_tick(&mut self, reading: bool) -> Result<(), Ending> {
-        match &mut self.role {
-            RoleState::Plugin(plugin) => plugin.on_tick(&mut self.out),
-            RoleState::Publisher(publisher) => publisher.check_key()?,
+        if let RoleState::Plugin(plugin) = &mut self.role {
+            plugin.on_tick(&mut self.out);
         }
         let unwritten = self.wire.unwritten();
         self.pulse.stuck =
@@ -263,6 +271,13 @@ impl RoleState {
         if let RoleState::Publisher(publisher) = self {
             publisher.put_events(first, out);
         }
+    }
+}
+
+async fn removed(key: &mut Option<KeyWatch>) {
+    match key {
+        Some(key) => key.removed().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::broker::{
     PublisherLink, RequestedCommand, Scope, Target,
 };
 use crate::engine::{Event, EventKind, Labels, NewCommand, OnDoubt, Player, Status};
-use crate::ids::{KeyId, ServerId, StoreId};
+use crate::ids::{ServerId, StoreId};
 use crate::limits::FRAME_BYTES_MAX;
 use crate::protocol::{
     self as wire, CAPABILITIES, Code, CommandEvent, CommandRef, EventPlace, EventRef, Publish,
@@ -28,7 +28,6 @@ const EVENTS_PER_TURN: usize = 256;
 /// A logged-in publisher.
 pub(super) struct Publisher {
     handle: Handle,
-    key: Option<KeyId>,
     store: StoreId,
     may_publish: bool,
     link: PublisherLink,
@@ -57,7 +56,6 @@ impl Publisher {
         put(Response::PublisherWelcome(welcome), out);
         Publisher {
             handle: handle.clone(),
-            key: principal.key,
             store: principal.store,
             may_publish: matches!(principal.scope, Scope::Admin | Scope::Publish),
             link: handle.connect_publisher(principal.store, mailbox),
@@ -70,16 +68,6 @@ impl Publisher {
     /// False while so much is unanswered that the publisher has to wait.
     pub(super) fn may_read(&self) -> bool {
         self.in_flight < self.in_flight_max
-    }
-
-    /// Whether its key still exists; to be asked from time to time.
-    pub(super) fn check_key(&self) -> Result<(), Ending> {
-        match self.key {
-            Some(key) if self.handle.registry().key(key).is_none() => {
-                Err(Ending::error(Code::TokenRevoked, "the API key was removed"))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Takes the frames of one message.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use fluxrelay::broker::{self, Handle, LoginCounts, Running, Scope};
+use fluxrelay::broker::{self, Actor, Handle, LoginCounts, Running, Scope};
 use fluxrelay::client::{PluginOptions, PublisherClient, PublisherOptions};
 use fluxrelay::credentials::HashCost;
 use fluxrelay::engine::{CommandRow, Status};
@@ -139,13 +139,15 @@ impl Relay {
     }
 
     pub(crate) async fn server(&self, name: &str) -> Server {
-        let (server, token) = self.handle().registry().create_server(StoreId(1), name, "").await.unwrap();
+        let (server, token) =
+            self.handle().registry().by(Actor::LOCAL).create_server(StoreId(1), name, "").await.unwrap();
         self.handle().server_added(server.id, StoreId(1)).await.unwrap();
         Server { id: server.id, token: token.reveal().to_owned() }
     }
 
     pub(crate) async fn key(&self, scope: Scope) -> String {
-        let (_, key) = self.handle().registry().create_key(StoreId(1), scope, "test").await.unwrap();
+        let (_, key) =
+            self.handle().registry().by(Actor::LOCAL).create_key(StoreId(1), scope, "test").await.unwrap();
         key.reveal().to_owned()
     }
 

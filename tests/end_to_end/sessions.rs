@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fluxrelay::broker::Scope;
+use fluxrelay::broker::{Actor, Scope};
 use fluxrelay::client::{
     ClientError, ClientState, Code, DeliveredCommand, PluginClient, PluginOptions, Report,
 };
@@ -161,7 +161,7 @@ async fn a_new_token_ends_the_session_of_the_old_one_at_once() {
     let server = relay.server("lobby").await;
     let raw = Raw::plugin(&relay, &server.token).await;
     let started = Instant::now();
-    let token = relay.handle().registry().regenerate_token(server.id).await.unwrap();
+    let token = relay.handle().registry().by(Actor::LOCAL).regenerate_token(server.id).await.unwrap();
     relay.handle().token_regenerated(server.id).await.unwrap();
     assert_eq!(raw.ended().await.0, Code::TokenRevoked);
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
@@ -170,7 +170,7 @@ async fn a_new_token_ends_the_session_of_the_old_one_at_once() {
     assert_eq!(old.ended().await.0, Code::InvalidCredentials);
     let new = Raw::plugin(&relay, token.reveal()).await;
 
-    relay.handle().registry().remove_server(server.id).await.unwrap();
+    relay.handle().registry().by(Actor::LOCAL).remove_server(server.id).await.unwrap();
     relay.handle().server_removed(server.id).await.unwrap();
     assert_eq!(new.ended().await.0, Code::ServerRemoved);
 }
@@ -250,10 +250,29 @@ async fn a_stopping_broker_says_when_to_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_removed_key_ends_its_connections() {
-    let relay = Relay::start_with(quick()).await;
-    let (id, key) = relay.handle().registry().create_key(StoreId(1), Scope::Publish, "shop").await.unwrap();
-    let raw = Raw::publisher(&relay, key.reveal()).await;
-    relay.handle().registry().remove_key(id).await.unwrap();
-    assert_eq!(raw.ended().await.0, Code::TokenRevoked);
+async fn a_removed_key_ends_its_connections_at_once_and_no_others() {
+    let relay = Relay::start().await;
+    let registry = || relay.handle().registry();
+    let (id, key) = registry().by(Actor::LOCAL).create_key(StoreId(1), Scope::Publish, "shop").await.unwrap();
+    let other_key = relay.key(Scope::Publish).await;
+    let publisher = Raw::publisher(&relay, key.reveal()).await;
+    let mut other = Raw::publisher(&relay, &other_key).await;
+    let mut events = TcpStream::connect(relay.address).await.unwrap();
+    let request = format!(
+        "GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n",
+        key.reveal()
+    );
+    events.write_all(request.as_bytes()).await.unwrap();
+    let mut head = [0; 12];
+    soon("the head", events.read_exact(&mut head)).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200");
+
+    let started = Instant::now();
+    registry().by(Actor::LOCAL).remove_key(id).await.unwrap();
+    assert_eq!(publisher.ended().await.0, Code::TokenRevoked);
+    let mut rest = Vec::new();
+    soon("the end of the events", events.read_to_end(&mut rest)).await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    other.send(Request::Ping { nonce: 7 }).await;
+    assert!(matches!(other.next().await.get(), Response::Pong { nonce: 7 }), "another key's goes on");
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use fluxrelay::broker::FailedLoginLimit;
+use fluxrelay::broker::{Actor, FailedLoginLimit};
 use fluxrelay::client::{Code, DeliveredCommand, PluginClient, Report};
 use fluxrelay::credentials::TICKET_BYTES;
 use fluxrelay::protocol::{
@@ -99,8 +99,8 @@ async fn whatever_is_wrong_with_a_ticket_the_answer_is_a_wrong_tokens() {
         assert_eq!(refusal(Raw::resume(&relay, ticket, None).await).await, expected, "{ticket:?}");
     }
     // Of an old generation, and of a server that is gone.
-    relay.handle().registry().regenerate_token(server.id).await.unwrap();
-    relay.handle().registry().remove_server(other.id).await.unwrap();
+    relay.handle().registry().by(Actor::LOCAL).regenerate_token(server.id).await.unwrap();
+    relay.handle().registry().by(Actor::LOCAL).remove_server(other.id).await.unwrap();
     for ticket in [&ticket, &others] {
         assert_eq!(refusal(Raw::resume(&relay, ticket, None).await).await, expected);
     }
@@ -153,7 +153,7 @@ async fn a_ticket_goes_before_the_token_beside_it() {
     }
     assert_eq!(relay.logins().by_ticket, 4);
     // One that is of no use costs nothing but the token's hash.
-    let token = relay.handle().registry().regenerate_token(server.id).await.unwrap();
+    let token = relay.handle().registry().by(Actor::LOCAL).regenerate_token(server.id).await.unwrap();
     let fresh = Raw::resume(&relay, &ticket, Some(token.reveal())).await.welcomed().await;
     assert_ne!(fresh, ticket);
     let logins = relay.logins();
@@ -204,7 +204,7 @@ async fn regenerating_ends_sessions_tickets_and_remembered_tokens_at_once() {
         .await;
     let ticket = session.welcomed().await;
     let started = Instant::now();
-    relay.handle().registry().regenerate_token(server.id).await.unwrap();
+    relay.handle().registry().by(Actor::LOCAL).regenerate_token(server.id).await.unwrap();
     // Before the session is told: nobody gets in any more.
     let expected = wrong_token(&relay).await;
     assert_eq!(refusal(Raw::resume(&relay, &ticket, Some(&server.token)).await).await, expected);
@@ -278,7 +278,7 @@ async fn a_session_that_outlives_half_of_its_ticket_gets_a_new_one() {
 async fn wrong_tokens_at_a_high_rate_keep_the_owner_out_of_nothing() {
     let relay = Relay::start().await;
     let (server, ticket) = first_ticket(&relay, "lobby").await;
-    let token = relay.handle().registry().regenerate_token(server.id).await.unwrap();
+    let token = relay.handle().registry().by(Actor::LOCAL).regenerate_token(server.id).await.unwrap();
     let before = relay.logins();
     let attack = async {
         // An old token has the right tag; one under another tag does not even get that far.

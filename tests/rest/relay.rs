@@ -1,10 +1,12 @@
 //! A broker in this process with its REST router on top, called without a socket; every answer is held against the
 //! OpenAPI document that it serves.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request};
 use fluxrelay::broker::{self, Running, Settings};
 use fluxrelay::credentials::HashCost;
@@ -21,6 +23,9 @@ use crate::document;
 
 /// How long a test waits for something that has to happen.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where every call comes from.
+pub(crate) const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), 50514);
 
 /// A running broker and its router.
 pub(crate) struct Relay {
@@ -99,6 +104,14 @@ impl Relay {
         Relay::compose(dir, running, admin_key)
     }
 
+    /// Every byte of the files in the data directory that are databases.
+    pub(crate) fn databases(&self) -> Vec<u8> {
+        let files = std::fs::read_dir(self.dir.path()).expect("the data directory");
+        let paths = files.map(|file| file.expect("an entry").path());
+        let databases = paths.filter(|path| path.extension().is_some_and(|kind| kind == "redb"));
+        databases.flat_map(|path| std::fs::read(path).expect("a file")).collect()
+    }
+
     /// Begins to stop: nothing is accepted any more.
     pub(crate) fn go_away(&self) {
         self.running.as_ref().expect("it runs").go_away(Millis(0));
@@ -147,9 +160,14 @@ pub(crate) struct Caller<'r> {
 }
 
 impl Caller<'_> {
+    /// The credential.
+    pub(crate) fn key(&self) -> String {
+        self.credential.clone().expect("a credential")
+    }
+
     /// A request with the credential.
     pub(crate) fn request(&self, method: Method, path: &str) -> axum::http::request::Builder {
-        let request = Request::builder().method(method).uri(path);
+        let request = Request::builder().method(method).uri(path).extension(ConnectInfo(ADDRESS));
         match &self.credential {
             Some(credential) => request.header("Authorization", format!("Bearer {credential}")),
             None => request,

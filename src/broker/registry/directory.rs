@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use tokio::sync::watch;
 
 use super::table::Table;
 use crate::ids::{KeyId, ServerId, StoreId};
@@ -28,6 +29,8 @@ pub(super) struct Directory {
     stores: Table<Arc<StoreView>>,
     servers: Table<Arc<ServerRecord>>,
     keys: Table<Arc<KeyRecord>>,
+    /// How often keys were removed.
+    key_removals: watch::Sender<u64>,
 }
 
 impl Directory {
@@ -48,6 +51,7 @@ impl Directory {
             stores: Table::new(rows.stores.into_iter().map(view)),
             servers: Table::new(rows.servers.into_iter().map(|row| (row.server.id.0, Arc::new(row)))),
             keys: Table::new(rows.keys.into_iter().map(|row| (row.key.id.0, Arc::new(row)))),
+            key_removals: watch::Sender::new(0),
         }
     }
 
@@ -81,6 +85,11 @@ impl Directory {
     pub(super) fn server_ids(&self, store: StoreId) -> Vec<ServerId> {
         let view = self.stores.find(store.0);
         view.map_or_else(Vec::new, |view| view.members.read().servers.iter().copied().collect())
+    }
+
+    /// Changes whenever keys were removed.
+    pub(super) fn key_removals(&self) -> watch::Receiver<u64> {
+        self.key_removals.subscribe()
     }
 
     pub(super) fn key(&self, id: KeyId) -> Option<Arc<KeyRecord>> {
@@ -142,6 +151,9 @@ impl Directory {
                 Gone::Server(store, id) => self.edit_members(store, |members| members.servers.remove(&id)),
                 Gone::Key(store, id) => self.edit_members(store, |members| members.keys.remove(&id)),
             };
+        }
+        if changes.iter().any(|change| matches!(change, RowChange::KeyGone(_))) {
+            self.key_removals.send_modify(|count| *count += 1);
         }
     }
 

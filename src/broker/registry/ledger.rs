@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use super::RegistryError;
 use crate::credentials::{Scope, SecretHash};
-use crate::ids::{KeyId, ServerId, StoreId};
+use crate::ids::{AuditId, KeyId, ServerId, StoreId};
 use crate::limits::{KEYS_MAX, KEYS_PER_STORE_MAX, SERVERS_MAX, SERVERS_PER_STORE_MAX, STORES_MAX};
 use crate::storage::registry::{
-    Key, KeyRecord, RegistryMeta, RegistryRows, RowChange, Server, ServerRecord, Store,
+    Actor, AuditAction, AuditOutcome, AuditRecord, AuditTarget, Key, KeyRecord, RegistryMeta, RegistryRows,
+    RowChange, Server, ServerRecord, Store,
 };
 use crate::time::UnixMs;
 
@@ -58,6 +59,32 @@ pub(super) enum Op {
     RemoveKey {
         id: KeyId,
     },
+    /// Write down what was done elsewhere.
+    Note {
+        action: AuditAction,
+        outcome: AuditOutcome,
+        on: AuditTarget,
+    },
+    /// Forget records of the audit trail that were written before.
+    ExpireAudit {
+        before: UnixMs,
+    },
+}
+
+impl Op {
+    /// What it is in the audit trail; `None` = it changes nothing, or says so itself.
+    fn action(&self) -> Option<AuditAction> {
+        Some(match self {
+            Op::CreateStore { .. } => AuditAction::StoreCreated,
+            Op::CreateServers { .. } => AuditAction::ServerCreated,
+            Op::UpdateServer { .. } => AuditAction::ServerUpdated,
+            Op::RemoveServer { .. } => AuditAction::ServerRemoved,
+            Op::RenewToken { .. } => AuditAction::TokenRegenerated,
+            Op::CreateKey { .. } => AuditAction::KeyCreated,
+            Op::RemoveKey { .. } => AuditAction::KeyRemoved,
+            Op::AdmitServers { .. } | Op::Note { .. } | Op::ExpireAudit { .. } => return None,
+        })
+    }
 }
 
 /// What came of a wish.
@@ -82,7 +109,8 @@ pub(super) struct Ledger {
     store_names: HashSet<Arc<str>>,
     stores: HashMap<StoreId, StoreBook>,
     servers: HashMap<ServerId, Arc<ServerRecord>>,
-    keys: HashMap<KeyId, StoreId>,
+    keys: HashMap<KeyId, Key>,
+    next_audit: u64,
 }
 
 impl Ledger {
@@ -94,6 +122,7 @@ impl Ledger {
             stores: HashMap::new(),
             servers: HashMap::with_capacity(rows.servers.len()),
             keys: HashMap::new(),
+            next_audit: rows.next_audit,
         };
         for store in &rows.stores {
             ledger.note(&RowChange::Store(store.clone()));
@@ -112,14 +141,17 @@ impl Ledger {
         &self.meta
     }
 
-    /// Decides on a wish; what has to be stored for it is added to `changes`.
+    /// Decides on a wish; what has to be stored for it is added to `changes`, its records of the audit trail included:
+    /// one for each thing that changes.
     pub(super) fn decide(
         &mut self,
         op: Op,
+        by: Actor,
         now: UnixMs,
         changes: &mut Vec<RowChange>,
     ) -> Result<Done, RegistryError> {
         let from = changes.len();
+        let action = op.action();
         let done = match op {
             Op::AdmitServers { store, names } => {
                 self.admit_servers(store, &names)?;
@@ -142,11 +174,65 @@ impl Ledger {
                 changes.push(RowChange::KeyGone(id));
                 Done::Nothing
             }
+            Op::Note { action, outcome, on } => {
+                changes.push(self.record_of(now, by, action, outcome, on));
+                Done::Nothing
+            }
+            Op::ExpireAudit { before } => {
+                changes.push(RowChange::AuditBefore(before));
+                Done::Nothing
+            }
         };
-        for change in &changes[from..] {
-            self.note(change);
+        let decided = changes.len();
+        for at in from..decided {
+            if let Some(action) = action {
+                let on = self.target(&changes[at]);
+                changes.push(self.record_of(now, by, action, AuditOutcome::Done, on));
+            }
+            self.note(&changes[at]);
         }
         Ok(done)
+    }
+
+    /// The next record of the audit trail.
+    fn record_of(
+        &mut self,
+        at: UnixMs,
+        by: Actor,
+        action: AuditAction,
+        outcome: AuditOutcome,
+        on: AuditTarget,
+    ) -> RowChange {
+        let id = AuditId(self.next_audit);
+        self.next_audit += 1;
+        RowChange::Audit(Arc::new(AuditRecord { id, at, action, outcome, by, on }))
+    }
+
+    /// What a change is done to, looked up before it is taken in.
+    fn target(&self, change: &RowChange) -> AuditTarget {
+        let none = AuditTarget::default();
+        let of_server = |server: &Server| AuditTarget {
+            store: Some(server.store),
+            server: Some(server.id),
+            name: Some(Arc::clone(&server.name)),
+            ..AuditTarget::default()
+        };
+        let of_key = |key: &Key| AuditTarget {
+            store: Some(key.store),
+            key: Some(key.id),
+            name: Some(Arc::clone(&key.name)),
+            ..AuditTarget::default()
+        };
+        match change {
+            RowChange::Store(store) => {
+                AuditTarget { store: Some(store.id), name: Some(Arc::clone(&store.name)), ..none }
+            }
+            RowChange::Server(record) => of_server(&record.server),
+            RowChange::ServerGone(id) => self.servers.get(id).map_or(none, |gone| of_server(&gone.server)),
+            RowChange::Key(record) => of_key(&record.key),
+            RowChange::KeyGone(id) => self.keys.get(id).map_or(none, of_key),
+            RowChange::Audit(_) | RowChange::AuditBefore(_) => none,
+        }
     }
 
     fn admit_servers(&self, store: StoreId, names: &[Arc<str>]) -> Result<(), RegistryError> {
@@ -270,13 +356,14 @@ impl Ledger {
             }
             RowChange::Key(record) if record.key.id == super::ADMIN_KEY => {}
             RowChange::Key(record) => {
-                self.keys.insert(record.key.id, record.key.store);
+                self.keys.insert(record.key.id, record.key.clone());
                 self.stores.entry(record.key.store).or_default().keys += 1;
             }
             RowChange::KeyGone(id) => {
-                let store = self.keys.remove(id).expect("only what exists is removed");
-                self.stores.get_mut(&store).expect("a key's store exists").keys -= 1;
+                let gone = self.keys.remove(id).expect("only what exists is removed");
+                self.stores.get_mut(&gone.store).expect("a key's store exists").keys -= 1;
             }
+            RowChange::Audit(_) | RowChange::AuditBefore(_) => {}
         }
     }
 }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 
-use super::tests::{HERE, new, open, options};
+use super::registry_tests::{HERE, new, open, options};
 use super::*;
 use crate::broker::login::{Network, Origin};
 use crate::limits::{LOGINS_WAITING_PER_SUBJECT_MAX, WRONG_CREDENTIALS_PER_SUBJECT_MAX};
@@ -25,7 +25,7 @@ fn ticket_of(registry: &Registry, server: &Server) -> Vec<u8> {
 #[tokio::test]
 async fn a_ticket_costs_no_hash_and_may_be_shown_again() {
     let (_dir, registry, _) = new();
-    let (server, _) = registry.create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
+    let (server, _) = registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
     let ticket = ticket_of(&registry, &server);
     for _ in 0..1000 {
         assert_eq!(registry.check_ticket(&ticket, None, HERE).await.as_ref(), Ok(&server));
@@ -37,18 +37,18 @@ async fn a_ticket_costs_no_hash_and_may_be_shown_again() {
 #[tokio::test]
 async fn a_ticket_dies_with_its_generation_and_its_server() {
     let (dir, registry, _) = new();
-    let (server, old) = registry.create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
-    let (other, _) = registry.create_server(DEFAULT_STORE, "arena", "").await.unwrap();
+    let (server, old) = registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
+    let (other, _) = registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, "arena", "").await.unwrap();
     let (ticket, others) = (ticket_of(&registry, &server), ticket_of(&registry, &other));
     registry.check_ticket(&ticket, None, HERE).await.unwrap();
-    registry.update_server(server.id, Some("hub"), None).await.unwrap();
+    registry.by(Actor::LOCAL).update_server(server.id, Some("hub"), None).await.unwrap();
     assert_eq!(
         &*registry.check_ticket(&ticket, None, HERE).await.unwrap().name,
         "hub",
         "a name is no generation"
     );
 
-    let new = registry.regenerate_token(server.id).await.unwrap();
+    let new = registry.by(Actor::LOCAL).regenerate_token(server.id).await.unwrap();
     let refused = registry.check_ticket(&ticket, None, HERE).await;
     assert_eq!(refused, Err(AuthError::Invalid));
     assert_eq!(registry.check_ticket(&ticket, Some(old.reveal()), HERE).await, refused);
@@ -56,7 +56,7 @@ async fn a_ticket_dies_with_its_generation_and_its_server() {
     assert_eq!(let_in.generation, 2);
     assert_eq!(registry.check_ticket(&others, None, HERE).await.unwrap().id, other.id);
 
-    registry.remove_server(other.id).await.unwrap();
+    registry.by(Actor::LOCAL).remove_server(other.id).await.unwrap();
     assert_eq!(registry.check_ticket(&others, None, HERE).await, Err(AuthError::Invalid));
     let next = ticket_of(&registry, &let_in);
     drop(registry);
@@ -68,8 +68,8 @@ async fn a_ticket_dies_with_its_generation_and_its_server() {
 #[tokio::test]
 async fn a_ticket_goes_first_and_at_most_one_hash_is_spent() {
     let (_dir, registry, _) = new();
-    let (server, token) = registry.create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
-    let (_, others) = registry.create_server(DEFAULT_STORE, "arena", "").await.unwrap();
+    let (server, token) = registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
+    let (_, others) = registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, "arena", "").await.unwrap();
     let ticket = ticket_of(&registry, &server);
     // The credential beside a good ticket is not looked at.
     for beside in [token.reveal(), others.reveal(), "nonsense"] {
@@ -88,9 +88,9 @@ async fn a_ticket_goes_first_and_at_most_one_hash_is_spent() {
 #[tokio::test]
 async fn what_is_plausible_has_the_right_tag_and_the_right_kind() {
     let (_dir, registry, admin) = new();
-    let (server, token) = registry.create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
-    let (_, key) = registry.create_key(DEFAULT_STORE, Scope::Read, "shop").await.unwrap();
-    registry.regenerate_token(server.id).await.unwrap();
+    let (server, token) = registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
+    let (_, key) = registry.by(Actor::LOCAL).create_key(DEFAULT_STORE, Scope::Read, "shop").await.unwrap();
+    registry.by(Actor::LOCAL).regenerate_token(server.id).await.unwrap();
     assert!(registry.is_plausible_token(token.reveal()), "an old one still has the right tag");
     assert!(registry.is_plausible_key(key.reveal()) && registry.is_plausible_key(admin.reveal()));
     for text in [key.reveal(), admin.reveal(), "", "srv_1.x", &token.reveal()[1..]] {
@@ -104,12 +104,12 @@ async fn what_is_plausible_has_the_right_tag_and_the_right_kind() {
 #[tokio::test]
 async fn old_tokens_by_the_thousand_keep_nobody_out() {
     let (_dir, registry, _) = new();
-    let (server, first) = registry.create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
+    let (server, first) = registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
     let mut old = vec![first];
     for _ in 1..WRONG_CREDENTIALS_PER_SUBJECT_MAX {
-        old.push(registry.regenerate_token(server.id).await.unwrap());
+        old.push(registry.by(Actor::LOCAL).regenerate_token(server.id).await.unwrap());
     }
-    let right = registry.regenerate_token(server.id).await.unwrap();
+    let right = registry.by(Actor::LOCAL).regenerate_token(server.id).await.unwrap();
     for round in 0..1000 {
         let refused = registry.check_token(old[round % old.len()].reveal(), HERE).await;
         assert!(!matches!(refused, Ok(_) | Err(AuthError::Busy { .. })), "{refused:?}");
@@ -132,10 +132,11 @@ async fn a_network_that_fails_too_often_gets_half_of_the_places() {
     let options = RegistryOptions { login_threads: 1, hash_cost, ..options() };
     let (registry, _) = Registry::open(dir.path(), options, |error| panic!("{error}")).unwrap();
     for (server, origin, all_fit) in [("lobby", ELSEWHERE, true), ("arena", HERE, false)] {
-        let (server, first) = registry.create_server(DEFAULT_STORE, server, "").await.unwrap();
+        let (server, first) =
+            registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, server, "").await.unwrap();
         let mut old = vec![first];
         for _ in 1..LOGINS_WAITING_PER_SUBJECT_MAX {
-            old.push(registry.regenerate_token(server.id).await.unwrap());
+            old.push(registry.by(Actor::LOCAL).regenerate_token(server.id).await.unwrap());
         }
         for _ in 0..FailedLoginLimit::default().burst {
             registry.check_token("forged", HERE).await.unwrap_err();
@@ -150,7 +151,7 @@ async fn a_network_that_fails_too_often_gets_half_of_the_places() {
 #[tokio::test]
 async fn a_network_that_fails_too_often_is_told_to_come_back_and_right_ones_pass() {
     let (_dir, registry, _) = new();
-    let (server, token) = registry.create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
+    let (server, token) = registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
     let ticket = ticket_of(&registry, &server);
     for _ in 0..10_000 {
         registry.check_token(token.reveal(), HERE).await.unwrap();
@@ -217,7 +218,7 @@ async fn a_generation_is_durable_before_it_counts_and_counts_before_it_is_answer
     let db = RegistryDb::open_with_backend(disk).unwrap();
     let (registry, _) = Registry::open_on(db, dir.path(), options(), |error| panic!("{error}")).unwrap();
     let registry = Arc::new(registry);
-    let (server, token) = registry.create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
+    let (server, token) = registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
     let ticket = ticket_of(&registry, &server);
 
     let (reached, at_the_disk) = mpsc::channel();
@@ -225,7 +226,7 @@ async fn a_generation_is_durable_before_it_counts_and_counts_before_it_is_answer
     *gate.lock() = Some((reached, proceeds));
     let regenerating = {
         let registry = Arc::clone(&registry);
-        tokio::spawn(async move { registry.regenerate_token(server.id).await })
+        tokio::spawn(async move { registry.by(Actor::LOCAL).regenerate_token(server.id).await })
     };
     at_the_disk.recv().unwrap();
     // Not synced: a crash now would bring the old generation back, so nothing may have been said of the new one.
@@ -248,7 +249,7 @@ async fn half_a_day_before_its_end_a_ticket_is_to_be_replaced() {
     let (registry, _) =
         Registry::open(dir.path(), RegistryOptions { clock, ..options() }, |error| panic!("{error}"))
             .unwrap();
-    let (server, _) = registry.create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
+    let (server, _) = registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
     let (ticket, renew_at) = registry.give_ticket(server.id, server.generation).unwrap();
     now.store(renew_at.0, Ordering::Relaxed);
     assert!(registry.check_ticket(ticket.reveal(), None, HERE).await.is_ok());

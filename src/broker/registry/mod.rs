@@ -1,32 +1,37 @@
 //! Stores, servers and keys, and who may do what: a copy in memory that anybody reads without waiting, changed by
 //! one writer that makes every change durable first.
 
+mod changes;
 mod check;
 mod directory;
 mod first_start;
+mod key_watch;
 mod ledger;
 mod table;
 mod writer;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
-
 use self::directory::Directory;
-use self::ledger::{Done, NewServer, Op};
 use self::writer::{Writer, WriterLink};
 use super::login::{FailedLoginLimit, Failures, LoginCounts, LoginPool, PoolOptions, Tickets};
-use crate::credentials::{Fingerprints, HashCost, RandomPart, Sealer, Secret, SecretHash, Subject};
+use crate::credentials::{Fingerprints, HashCost, Sealer, Secret, SecretHash};
 use crate::ids::{KeyId, ServerId, StoreId};
-use crate::limits::{ADDRESS_BYTES_MAX, NAME_BYTES_MAX, SERVERS_PER_CALL_MAX};
 use crate::storage::StorageError;
-use crate::storage::registry::{RegistryDb, RegistryRows};
+use crate::storage::registry::{AuditReader, RegistryDb, RegistryRows};
 use crate::time::{Millis, UnixMs};
 
+pub use self::changes::Changes;
+pub use self::first_start::reset_admin_key;
+pub use self::key_watch::KeyWatch;
 pub use crate::credentials::Scope;
-pub use crate::storage::registry::{Key, Server, Store};
+pub use crate::storage::registry::{
+    Actor, AuditAction, AuditOutcome, AuditPage, AuditQuery, AuditRecord, AuditTarget, Key, Server, Store,
+    Who,
+};
 
 /// The store that exists from the first start.
 pub const DEFAULT_STORE: StoreId = StoreId(1);
@@ -47,6 +52,14 @@ pub struct Principal {
     pub scope: Scope,
     /// The store that it sees (the default store for the admin key, which sees all).
     pub store: StoreId,
+}
+
+impl Principal {
+    /// The name in which it acts, from this end of a connection.
+    pub fn actor(&self, address: Option<SocketAddr>) -> Actor {
+        let Principal { key, scope, store } = *self;
+        Actor { who: key.map_or(Who::Admin, |id| Who::Key { id, scope, store }), address }
+    }
 }
 
 /// Why a login was refused.
@@ -103,6 +116,8 @@ pub struct RegistryOptions {
     pub login_timeout: Duration,
     /// What a new hash costs; old ones keep theirs.
     pub hash_cost: HashCost,
+    /// How long a record of the audit trail is kept.
+    pub audit_kept: Millis,
     /// How long a resume ticket lasts, at most `TICKET_HOURS_MAX` hours; zero = none are given or taken.
     pub ticket_lifetime: Millis,
     /// How many logins of one network may fail.
@@ -118,12 +133,14 @@ pub struct FirstStart {
     pub admin_key: Option<Secret>,
 }
 
-/// The registry. Every change is durable before it returns, and goes through once it was handed over, even if the
-/// caller stops waiting. Dropping it closes the file.
+/// The registry. It is changed through [`Registry::by`]: every change is durable before it returns, and goes through
+/// once it was handed over, even if the caller stops waiting. Dropping it closes the file.
 pub struct Registry {
     directory: Arc<Directory>,
     writer: WriterLink,
     logins: LoginPool,
+    trail: AuditReader,
+    audit_kept: Millis,
     failures: Failures,
     tickets: Tickets,
     clock: Clock,
@@ -166,6 +183,7 @@ impl Registry {
             operation: "start a thread for",
             detail: error.to_string(),
         };
+        let trail = opened.db.audit();
         let writer = Writer {
             db: opened.db,
             ledger: opened.ledger,
@@ -183,6 +201,8 @@ impl Registry {
         let registry = Registry {
             directory,
             writer: WriterLink::start(writer).map_err(no_thread)?,
+            trail,
+            audit_kept: options.audit_kept,
             logins: LoginPool::start(pool).map_err(no_thread)?,
             failures: Failures::new(options.failed_logins),
             tickets: Tickets::open(dir, &opened.data_key, options.ticket_lifetime, clock),
@@ -237,175 +257,49 @@ impl Registry {
         self.directory.keys(store)
     }
 
+    /// Notices the removal of a key; the admin key (`None`) is never removed.
+    pub fn watch_key(&self, key: Option<KeyId>) -> KeyWatch {
+        KeyWatch::new(Arc::clone(&self.directory), key)
+    }
+
     /// One key; the admin key is not found.
     pub fn key(&self, id: KeyId) -> Option<Key> {
         self.directory.key(id).filter(|record| record.key.id != ADMIN_KEY).map(|record| record.key.clone())
     }
 }
 
-/// Changing.
+/// The audit trail.
 impl Registry {
-    /// Makes a store.
+    /// Changes in somebody's name: each of them is one record of the audit trail, durable together with it.
+    pub fn by(&self, actor: Actor) -> Changes<'_> {
+        Changes { registry: self, by: actor }
+    }
+
+    /// A page of the audit trail, newest first. Blocks for disk reads.
     ///
     /// # Errors
-    /// `Invalid`, `NameTaken`, `Full`, `Storage`.
-    pub async fn create_store(&self, name: &str) -> Result<Store, RegistryError> {
-        match self.writer.ask(Op::CreateStore { name: checked_name(name)? }).await? {
-            Done::Store(store) => Ok(store),
-            other => unreachable!("a store is made, not {other:?}"),
+    /// `Damaged`, `Io`.
+    pub fn audit(&self, query: &AuditQuery) -> Result<AuditPage, StorageError> {
+        self.trail.page(query)
+    }
+
+    /// Removes the records of the audit trail whose time is over, some at a time. Blocks for the disk: not for
+    /// async threads.
+    ///
+    /// # Errors
+    /// Whatever keeps the trail from being read or written.
+    pub(super) fn expire_audit(&self, now: UnixMs) -> Result<(), StorageError> {
+        let before = UnixMs(now.0.saturating_sub(self.audit_kept.0));
+        match self.trail.oldest()? {
+            Some(oldest) if oldest < before => self.writer.expire_audit(before),
+            _ => Ok(()),
         }
     }
-
-    /// Makes a key; its text is shown once.
-    ///
-    /// # Errors
-    /// `Invalid` (there is one admin key, made at the first start), `NotFound` (the store), `Full`, `Storage`.
-    pub async fn create_key(
-        &self,
-        store: StoreId,
-        scope: Scope,
-        name: &str,
-    ) -> Result<(KeyId, Secret), RegistryError> {
-        let name = checked_name(name)?;
-        if scope == Scope::Admin {
-            return Err(RegistryError::Invalid { field: "scope", must: "be publish or read".into() });
-        }
-        self.store(store).ok_or(RegistryError::NotFound)?;
-        let random = RandomPart::generate();
-        let hash = self.logins.make(random.clone()).await;
-        match self.writer.ask(Op::CreateKey { store, scope, name, hash }).await? {
-            Done::Key(key) => Ok((key.id, self.sealer.seal(Subject::Key(key.id), &random))),
-            other => unreachable!("a key is made, not {other:?}"),
-        }
-    }
-
-    /// Removes a key: it is refused from the moment this returns.
-    ///
-    /// # Errors
-    /// `NotFound`, `Storage`.
-    pub async fn remove_key(&self, id: KeyId) -> Result<(), RegistryError> {
-        self.writer.ask(Op::RemoveKey { id }).await.map(|_| ())
-    }
-
-    /// Makes a server; its token is shown once. The caller then tells the broker (`Handle::server_added`).
-    ///
-    /// # Errors
-    /// `Invalid`, `NotFound` (the store), `NameTaken`, `Full`, `Storage`.
-    pub async fn create_server(
-        &self,
-        store: StoreId,
-        name: &str,
-        address: &str,
-    ) -> Result<(Arc<Server>, Secret), RegistryError> {
-        let mut made = self.create_servers(store, vec![(name.to_owned(), address.to_owned())]).await?;
-        Ok(made.pop().expect("one in, one out"))
-    }
-
-    /// Makes many servers (name, address), all or none, in one transaction; in the order given. The transaction
-    /// is cheap; each token costs a password hash (16 ms of one core at the standard cost), so 10,000 servers
-    /// take 160 s divided by the number of login threads.
-    ///
-    /// # Errors
-    /// As [`Registry::create_server`]; `Invalid` also for more than `SERVERS_PER_CALL_MAX`.
-    pub async fn create_servers(
-        &self,
-        store: StoreId,
-        servers: Vec<(String, String)>,
-    ) -> Result<Vec<(Arc<Server>, Secret)>, RegistryError> {
-        if servers.len() > SERVERS_PER_CALL_MAX {
-            let must = format!("be at most {SERVERS_PER_CALL_MAX} at once, not {}", servers.len());
-            return Err(RegistryError::Invalid { field: "servers", must });
-        }
-        let checked =
-            servers.iter().map(|(name, address)| Ok((checked_name(name)?, checked_address(address)?)));
-        let checked = checked.collect::<Result<Vec<_>, RegistryError>>()?;
-        let names = checked.iter().map(|(name, _)| Arc::clone(name)).collect();
-        self.writer.ask(Op::AdmitServers { store, names }).await?;
-
-        let randoms: Vec<RandomPart> = checked.iter().map(|_| RandomPart::generate()).collect();
-        // A few at a time, so that a single registration beside this one waits for a few hashes only.
-        let hashes = stream::iter(randoms.clone())
-            .map(|random| self.logins.make(random))
-            .buffered(2 * self.logins.threads());
-        let hashes: Vec<SecretHash> = hashes.collect().await;
-        let new =
-            checked.into_iter().zip(hashes).map(|((name, address), hash)| NewServer { name, address, hash });
-        match self.writer.ask(Op::CreateServers { store, servers: new.collect() }).await? {
-            Done::Servers(made) => {
-                let token = |(server, random): (Arc<Server>, &RandomPart)| {
-                    let token = self.sealer.seal(Subject::Server(server.id), random);
-                    (server, token)
-                };
-                Ok(made.into_iter().zip(&randoms).map(token).collect())
-            }
-            other => unreachable!("servers are made, not {other:?}"),
-        }
-    }
-
-    /// Changes name or address.
-    ///
-    /// # Errors
-    /// `Invalid`, `NotFound`, `NameTaken`, `Storage`.
-    pub async fn update_server(
-        &self,
-        id: ServerId,
-        name: Option<&str>,
-        address: Option<&str>,
-    ) -> Result<Arc<Server>, RegistryError> {
-        let name = name.map(checked_name).transpose()?;
-        let address = address.map(checked_address).transpose()?;
-        one_server(self.writer.ask(Op::UpdateServer { id, name, address }).await?)
-    }
-
-    /// Removes a server. The caller then tells the broker (`Handle::server_removed`).
-    ///
-    /// # Errors
-    /// `NotFound`, `Storage`.
-    pub async fn remove_server(&self, id: ServerId) -> Result<(), RegistryError> {
-        self.writer.ask(Op::RemoveServer { id }).await.map(|_| ())
-    }
-
-    /// A new token. When this returns, the higher generation is durable and the old token and all tickets are dead. The
-    /// caller then tells the broker (`Handle::token_regenerated`), which ends the session.
-    ///
-    /// # Errors
-    /// `NotFound`, `Storage`.
-    pub async fn regenerate_token(&self, id: ServerId) -> Result<Secret, RegistryError> {
-        self.server(id).ok_or(RegistryError::NotFound)?;
-        let random = RandomPart::generate();
-        let hash = self.logins.make(random.clone()).await;
-        one_server(self.writer.ask(Op::RenewToken { id, hash }).await?)?;
-        Ok(self.sealer.seal(Subject::Server(id), &random))
-    }
-}
-
-fn one_server(done: Done) -> Result<Arc<Server>, RegistryError> {
-    match done {
-        Done::Servers(mut servers) => Ok(servers.pop().expect("one server was changed")),
-        other => unreachable!("a server is changed, not {other:?}"),
-    }
-}
-
-fn checked_name(name: &str) -> Result<Arc<str>, RegistryError> {
-    checked_text("name", name, 1, NAME_BYTES_MAX)
-}
-
-fn checked_address(address: &str) -> Result<Arc<str>, RegistryError> {
-    checked_text("address", address, 0, ADDRESS_BYTES_MAX)
-}
-
-fn checked_text(field: &'static str, text: &str, min: usize, max: usize) -> Result<Arc<str>, RegistryError> {
-    if (min..=max).contains(&text.len()) && !text.chars().any(char::is_control) {
-        return Ok(text.into());
-    }
-    let must = format!("have {min} to {max} bytes and no control characters");
-    Err(RegistryError::Invalid { field, must })
 }
 
 #[cfg(test)]
-#[path = "registry_tests.rs"]
-mod tests;
-
+mod audit_tests;
 #[cfg(test)]
-#[path = "login_tests.rs"]
 mod login_tests;
+#[cfg(test)]
+mod registry_tests;

@@ -11,6 +11,7 @@ use redb::{Database, ReadableTable, StorageBackend, TableDefinition};
 
 use super::*;
 use crate::broker::login::{Network, Origin};
+use crate::limits::{ADDRESS_BYTES_MAX, NAME_BYTES_MAX};
 use crate::storage::registry::REGISTRY_FILE;
 
 /// Where the tests' logins come from.
@@ -24,6 +25,7 @@ pub(super) fn options() -> RegistryOptions {
         hash_cost: HashCost::TINY,
         ticket_lifetime: Millis::seconds(24 * 3600),
         failed_logins: FailedLoginLimit::default(),
+        audit_kept: Millis::seconds(3600),
         clock: Arc::new(|| UnixMs(1_700_000_000_000)),
     }
 }
@@ -69,11 +71,13 @@ async fn the_first_start_makes_store_and_admin_key() {
 #[tokio::test]
 async fn no_secret_reaches_the_database() {
     let (dir, registry, admin) = new();
-    let (_, token) = registry.create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
-    let (_, key) = registry.create_key(DEFAULT_STORE, Scope::Read, "shop").await.unwrap();
+    let (server, token) = registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
+    let (_, key) = registry.by(Actor::LOCAL).create_key(DEFAULT_STORE, Scope::Read, "shop").await.unwrap();
+    let renewed = registry.by(Actor::LOCAL).regenerate_token(server.id).await.unwrap();
     drop(registry);
+    let reset = reset_admin_key(dir.path(), HashCost::TINY, UnixMs(1)).unwrap();
     let bytes = std::fs::read(dir.path().join(REGISTRY_FILE)).unwrap();
-    for secret in [&admin, &token, &key] {
+    for secret in [&admin, &token, &key, &renewed, &reset] {
         let (_, random) = secret.reveal().split_once('.').unwrap();
         assert!(!bytes.windows(16).any(|window| window == &random.as_bytes()[..16]));
     }
@@ -82,7 +86,8 @@ async fn no_secret_reaches_the_database() {
 #[tokio::test]
 async fn a_token_is_hashed_once_and_then_recalled() {
     let (_dir, registry, _) = new();
-    let (server, token) = registry.create_server(DEFAULT_STORE, "lobby", "play.example.org").await.unwrap();
+    let (server, token) =
+        registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, "lobby", "play.example.org").await.unwrap();
     for _ in 0..10 {
         assert_eq!(registry.check_token(token.reveal(), HERE).await.unwrap(), server);
     }
@@ -93,8 +98,8 @@ async fn a_token_is_hashed_once_and_then_recalled() {
 #[tokio::test]
 async fn a_forged_token_costs_no_hash() {
     let (_dir, registry, admin) = new();
-    let (_, token) = registry.create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
-    let (_, key) = registry.create_key(DEFAULT_STORE, Scope::Publish, "shop").await.unwrap();
+    let (_, token) = registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
+    let (_, key) = registry.by(Actor::LOCAL).create_key(DEFAULT_STORE, Scope::Publish, "shop").await.unwrap();
     for text in [forged(&token), String::new(), "srv_1.".into(), key.reveal().into(), admin.reveal().into()] {
         assert_eq!(registry.check_token(&text, HERE).await, Err(AuthError::Invalid), "{text}");
     }
@@ -108,9 +113,9 @@ async fn a_forged_token_costs_no_hash() {
 #[tokio::test]
 async fn regenerating_kills_the_old_token_at_once() {
     let (_dir, registry, _) = new();
-    let (server, old) = registry.create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
+    let (server, old) = registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
     registry.check_token(old.reveal(), HERE).await.unwrap();
-    let new = registry.regenerate_token(server.id).await.unwrap();
+    let new = registry.by(Actor::LOCAL).regenerate_token(server.id).await.unwrap();
     assert_eq!(registry.check_token(old.reveal(), HERE).await, Err(AuthError::Invalid));
     assert_eq!(registry.check_token(new.reveal(), HERE).await.unwrap().generation, 2);
     let hashed = registry.login_counts().hashed;
@@ -121,9 +126,9 @@ async fn regenerating_kills_the_old_token_at_once() {
 #[tokio::test]
 async fn unknown_and_wrong_cost_the_same() {
     let (_dir, registry, _) = new();
-    let (server, token) = registry.create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
-    let (_, other) = registry.create_server(DEFAULT_STORE, "other", "").await.unwrap();
-    registry.remove_server(server.id).await.unwrap();
+    let (server, token) = registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
+    let (_, other) = registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, "other", "").await.unwrap();
+    registry.by(Actor::LOCAL).remove_server(server.id).await.unwrap();
     assert_eq!(registry.check_token(token.reveal(), HERE).await, Err(AuthError::Invalid));
     assert_eq!(registry.login_counts().hashed, 1, "an unknown one costs a hash too");
     registry.check_token(other.reveal(), HERE).await.unwrap();
@@ -133,57 +138,77 @@ async fn unknown_and_wrong_cost_the_same() {
 #[tokio::test]
 async fn a_removed_key_is_refused_at_once() {
     let (_dir, registry, _) = new();
-    let store = registry.create_store("shop").await.unwrap();
-    let (id, key) = registry.create_key(store.id, Scope::Publish, "backend").await.unwrap();
+    let store = registry.by(Actor::LOCAL).create_store("shop").await.unwrap();
+    let (id, key) = registry.by(Actor::LOCAL).create_key(store.id, Scope::Publish, "backend").await.unwrap();
     let principal = registry.check_key(key.reveal(), HERE).await.unwrap();
     assert_eq!(principal, Principal { key: Some(id), scope: Scope::Publish, store: store.id });
     assert_eq!(registry.keys(store.id).iter().map(|key| key.id).collect::<Vec<_>>(), [id]);
-    registry.remove_key(id).await.unwrap();
+    registry.by(Actor::LOCAL).remove_key(id).await.unwrap();
     assert_eq!(registry.check_key(key.reveal(), HERE).await, Err(AuthError::Invalid));
     assert!(registry.keys(store.id).is_empty());
-    assert!(matches!(registry.remove_key(id).await, Err(RegistryError::NotFound)));
-    assert!(matches!(registry.remove_key(ADMIN_KEY).await, Err(RegistryError::NotFound)));
+    assert!(matches!(registry.by(Actor::LOCAL).remove_key(id).await, Err(RegistryError::NotFound)));
+    assert!(matches!(registry.by(Actor::LOCAL).remove_key(ADMIN_KEY).await, Err(RegistryError::NotFound)));
 }
 
 #[tokio::test]
 async fn names_are_unique_within_their_store() {
     let (_dir, registry, _) = new();
-    let shop = registry.create_store("shop").await.unwrap().id;
-    assert!(matches!(registry.create_store("default").await, Err(RegistryError::NameTaken(_))));
-    let (first, _) = registry.create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
-    registry.create_server(shop, "lobby", "").await.unwrap();
-    let (second, _) = registry.create_server(DEFAULT_STORE, "arena", "").await.unwrap();
-    assert!(matches!(registry.create_server(shop, "lobby", "").await, Err(RegistryError::NameTaken(_))));
-    let taken = registry.update_server(second.id, Some("lobby"), None).await;
+    let shop = registry.by(Actor::LOCAL).create_store("shop").await.unwrap().id;
+    assert!(matches!(
+        registry.by(Actor::LOCAL).create_store("default").await,
+        Err(RegistryError::NameTaken(_))
+    ));
+    let (first, _) = registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
+    registry.by(Actor::LOCAL).create_server(shop, "lobby", "").await.unwrap();
+    let (second, _) = registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, "arena", "").await.unwrap();
+    assert!(matches!(
+        registry.by(Actor::LOCAL).create_server(shop, "lobby", "").await,
+        Err(RegistryError::NameTaken(_))
+    ));
+    let taken = registry.by(Actor::LOCAL).update_server(second.id, Some("lobby"), None).await;
     assert!(matches!(taken, Err(RegistryError::NameTaken(_))));
     // Its own name is not taken, and a name left behind is free again.
-    registry.update_server(first.id, Some("lobby"), Some("a")).await.unwrap();
-    let renamed = registry.update_server(first.id, Some("hub"), None).await.unwrap();
+    registry.by(Actor::LOCAL).update_server(first.id, Some("lobby"), Some("a")).await.unwrap();
+    let renamed = registry.by(Actor::LOCAL).update_server(first.id, Some("hub"), None).await.unwrap();
     assert_eq!((&*renamed.name, &*renamed.address, renamed.generation), ("hub", "a", 1));
-    registry.update_server(second.id, Some("lobby"), None).await.unwrap();
-    registry.remove_server(second.id).await.unwrap();
-    registry.create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
+    registry.by(Actor::LOCAL).update_server(second.id, Some("lobby"), None).await.unwrap();
+    registry.by(Actor::LOCAL).remove_server(second.id).await.unwrap();
+    registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
 }
 
 #[tokio::test]
 async fn fields_out_of_range_are_named() {
     let (_dir, registry, _) = new();
     for name in ["", "a\nb", &"x".repeat(NAME_BYTES_MAX + 1)] {
-        let error = registry.create_server(DEFAULT_STORE, name, "").await.unwrap_err();
+        let error = registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, name, "").await.unwrap_err();
         assert!(matches!(error, RegistryError::Invalid { field: "name", .. }), "{error}");
-        assert!(registry.create_store(name).await.is_err());
-        assert!(registry.create_key(DEFAULT_STORE, Scope::Read, name).await.is_err());
+        assert!(registry.by(Actor::LOCAL).create_store(name).await.is_err());
+        assert!(registry.by(Actor::LOCAL).create_key(DEFAULT_STORE, Scope::Read, name).await.is_err());
     }
-    let error =
-        registry.create_server(DEFAULT_STORE, "a", &"x".repeat(ADDRESS_BYTES_MAX + 1)).await.unwrap_err();
+    let error = registry
+        .by(Actor::LOCAL)
+        .create_server(DEFAULT_STORE, "a", &"x".repeat(ADDRESS_BYTES_MAX + 1))
+        .await
+        .unwrap_err();
     assert_eq!(error.to_string(), "address must have 0 to 255 bytes and no control characters");
-    assert!(registry.create_server(DEFAULT_STORE, &"x".repeat(NAME_BYTES_MAX), "").await.is_ok());
-    let error = registry.create_key(DEFAULT_STORE, Scope::Admin, "root").await.unwrap_err();
+    assert!(
+        registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, &"x".repeat(NAME_BYTES_MAX), "").await.is_ok()
+    );
+    let error = registry.by(Actor::LOCAL).create_key(DEFAULT_STORE, Scope::Admin, "root").await.unwrap_err();
     assert!(matches!(error, RegistryError::Invalid { field: "scope", .. }));
     let missing = StoreId(9);
-    assert!(matches!(registry.create_server(missing, "a", "").await, Err(RegistryError::NotFound)));
-    assert!(matches!(registry.create_key(missing, Scope::Read, "a").await, Err(RegistryError::NotFound)));
-    assert!(matches!(registry.regenerate_token(ServerId(99)).await, Err(RegistryError::NotFound)));
+    assert!(matches!(
+        registry.by(Actor::LOCAL).create_server(missing, "a", "").await,
+        Err(RegistryError::NotFound)
+    ));
+    assert!(matches!(
+        registry.by(Actor::LOCAL).create_key(missing, Scope::Read, "a").await,
+        Err(RegistryError::NotFound)
+    ));
+    assert!(matches!(
+        registry.by(Actor::LOCAL).regenerate_token(ServerId(99)).await,
+        Err(RegistryError::NotFound)
+    ));
 }
 
 #[tokio::test]
@@ -191,12 +216,16 @@ async fn many_servers_are_made_all_or_none() {
     let (_dir, registry, _) = new();
     let named =
         |names: &[&str]| names.iter().map(|name| (name.to_string(), String::new())).collect::<Vec<_>>();
-    registry.create_server(DEFAULT_STORE, "taken", "").await.unwrap();
+    registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, "taken", "").await.unwrap();
     for names in [["a", "taken"], ["a", "a"], ["a", ""]] {
-        assert!(registry.create_servers(DEFAULT_STORE, named(&names)).await.is_err(), "{names:?}");
+        assert!(
+            registry.by(Actor::LOCAL).create_servers(DEFAULT_STORE, named(&names)).await.is_err(),
+            "{names:?}"
+        );
         assert_eq!(registry.servers(None).len(), 1);
     }
-    let made = registry.create_servers(DEFAULT_STORE, named(&["a", "b", "c"])).await.unwrap();
+    let made =
+        registry.by(Actor::LOCAL).create_servers(DEFAULT_STORE, named(&["a", "b", "c"])).await.unwrap();
     assert_eq!(made.iter().map(|(server, _)| &*server.name).collect::<Vec<_>>(), ["a", "b", "c"]);
     for (server, token) in &made {
         assert_eq!(registry.check_token(token.reveal(), HERE).await.as_ref(), Ok(server));
@@ -207,17 +236,18 @@ async fn many_servers_are_made_all_or_none() {
 #[tokio::test]
 async fn a_restart_keeps_everything_and_numbers_are_not_used_again() {
     let (dir, registry, admin) = new();
-    let shop = registry.create_store("shop").await.unwrap();
-    let (first, token) = registry.create_server(shop.id, "lobby", "a").await.unwrap();
+    let shop = registry.by(Actor::LOCAL).create_store("shop").await.unwrap();
+    let (first, token) = registry.by(Actor::LOCAL).create_server(shop.id, "lobby", "a").await.unwrap();
     let token = {
         drop(token);
-        registry.regenerate_token(first.id).await.unwrap()
+        registry.by(Actor::LOCAL).regenerate_token(first.id).await.unwrap()
     };
-    let (last, _) = registry.create_server(shop.id, "arena", "").await.unwrap();
-    registry.remove_server(last.id).await.unwrap();
-    let (key_id, key) = registry.create_key(shop.id, Scope::Read, "shop").await.unwrap();
-    registry.remove_key(key_id).await.unwrap();
-    let (kept_id, kept) = registry.create_key(shop.id, Scope::Publish, "shop").await.unwrap();
+    let (last, _) = registry.by(Actor::LOCAL).create_server(shop.id, "arena", "").await.unwrap();
+    registry.by(Actor::LOCAL).remove_server(last.id).await.unwrap();
+    let (key_id, key) = registry.by(Actor::LOCAL).create_key(shop.id, Scope::Read, "shop").await.unwrap();
+    registry.by(Actor::LOCAL).remove_key(key_id).await.unwrap();
+    let (kept_id, kept) =
+        registry.by(Actor::LOCAL).create_key(shop.id, Scope::Publish, "shop").await.unwrap();
     let (stores, servers, keys) = (registry.stores(), registry.servers(None), registry.keys(shop.id));
     let digest = registry.fingerprints().key(shop.id, "k");
     drop(registry);
@@ -232,9 +262,9 @@ async fn a_restart_keeps_everything_and_numbers_are_not_used_again() {
     assert_eq!(registry.check_key(kept.reveal(), HERE).await.unwrap().key, Some(kept_id));
     assert_eq!(registry.check_key(key.reveal(), HERE).await, Err(AuthError::Invalid));
     assert_eq!(registry.check_token(token.reveal(), HERE).await.unwrap().generation, 2);
-    let (next, _) = registry.create_server(shop.id, "arena", "").await.unwrap();
+    let (next, _) = registry.by(Actor::LOCAL).create_server(shop.id, "arena", "").await.unwrap();
     assert_eq!(next.id.0, last.id.0 + 1);
-    assert!(matches!(registry.create_store("shop").await, Err(RegistryError::NameTaken(_))));
+    assert!(matches!(registry.by(Actor::LOCAL).create_store("shop").await, Err(RegistryError::NameTaken(_))));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -244,7 +274,9 @@ async fn concurrent_registrations_get_numbers_of_their_own() {
     let calls = (0..100).map(|n| {
         let registry = Arc::clone(&registry);
         // Every name twice: exactly one of each pair succeeds.
-        tokio::spawn(async move { registry.create_server(DEFAULT_STORE, &format!("s{}", n / 2), "").await })
+        tokio::spawn(async move {
+            registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, &format!("s{}", n / 2), "").await
+        })
     });
     let mut made = Vec::new();
     for call in calls.collect::<Vec<_>>() {
@@ -305,8 +337,8 @@ fn damage(dir: &Path, table: &str, key: u32) {
 async fn a_damaged_record_is_named() {
     for (table, key) in [("stores", 1), ("servers", 1), ("keys", 0), ("keys", 1)] {
         let (dir, registry, _) = new();
-        registry.create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
-        registry.create_key(DEFAULT_STORE, Scope::Read, "shop").await.unwrap();
+        registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
+        registry.by(Actor::LOCAL).create_key(DEFAULT_STORE, Scope::Read, "shop").await.unwrap();
         drop(registry);
         damage(dir.path(), table, key);
         let Err(StorageError::Damaged { file, record, .. }) = open(dir.path()) else { panic!("it opened") };
@@ -381,12 +413,12 @@ async fn a_failing_disk_is_reported_once_and_nothing_is_shown_that_is_not_stored
     let db = RegistryDb::open_with_backend(disk).unwrap();
     let (registry, _) =
         Registry::open_on(db, dir.path(), options(), move |error| report.send(error).unwrap()).unwrap();
-    let (server, token) = registry.create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
+    let (server, token) = registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, "lobby", "").await.unwrap();
     fails.store(true, Ordering::Relaxed);
     for _ in 0..2 {
-        let error = registry.create_server(DEFAULT_STORE, "arena", "").await.unwrap_err();
+        let error = registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, "arena", "").await.unwrap_err();
         assert!(matches!(error, RegistryError::Storage(StorageError::Full { .. })), "{error}");
-        let error = registry.regenerate_token(server.id).await.unwrap_err();
+        let error = registry.by(Actor::LOCAL).regenerate_token(server.id).await.unwrap_err();
         assert!(matches!(error, RegistryError::Storage(StorageError::Full { .. })), "{error}");
     }
     assert_eq!(registry.servers(None), [Arc::clone(&server)]);
@@ -412,7 +444,7 @@ async fn readers_never_see_a_server_half_made() {
         })
     };
     for n in 0..50 {
-        registry.create_server(DEFAULT_STORE, &n.to_string(), "").await.unwrap();
+        registry.by(Actor::LOCAL).create_server(DEFAULT_STORE, &n.to_string(), "").await.unwrap();
     }
     reader.await.unwrap();
 }

@@ -1,6 +1,7 @@
 //! The one thread that changes the registry: decides, makes durable, shows to readers, answers; in this order.
 //!
-//! Wishes that come together share a transaction. After a failed one nothing is changed any more.
+//! Each record of the audit trail is also one line of the log, once it is durable. Wishes that come together share a
+//! transaction. After a failed one nothing is changed any more.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -9,15 +10,16 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::directory::Directory;
 use super::ledger::{Done, Ledger, Op};
-use super::{Clock, OnFailure, RegistryError};
+use super::{Actor, AuditRecord, Clock, OnFailure, RegistryError, Who};
 use crate::limits::{REGISTRY_CHANGES_PER_COMMIT_MAX, REGISTRY_CHANGES_WAITING_MAX};
 use crate::storage::StorageError;
-use crate::storage::registry::RegistryDb;
+use crate::storage::registry::{RegistryDb, RowChange};
+use crate::time::UnixMs;
 
 type Answer = oneshot::Sender<Result<Done, RegistryError>>;
 
-/// A wish and where its answer goes.
-type Wish = (Op, Answer);
+/// A wish, in whose name, and where its answer goes.
+type Wish = (Op, Actor, Answer);
 
 /// What the writer works on.
 pub(super) struct Writer {
@@ -48,11 +50,25 @@ impl WriterLink {
     }
 
     /// Has a wish done. Once it was handed over it is done even if the caller goes away.
-    pub(super) async fn ask(&self, op: Op) -> Result<Done, RegistryError> {
+    pub(super) async fn ask(&self, op: Op, by: Actor) -> Result<Done, RegistryError> {
         let (answer, answered) = oneshot::channel();
-        let wishes = self.wishes.as_ref().expect("present until it is dropped");
-        wishes.send((op, answer)).await.expect("the writer lives as long as its door");
+        self.wishes().send((op, by, answer)).await.expect("the writer lives as long as its door");
         answered.await.expect("the writer answers every wish")
+    }
+
+    /// Has old records of the audit trail removed. Blocks until it is durable.
+    pub(super) fn expire_audit(&self, before: UnixMs) -> Result<(), StorageError> {
+        let (answer, answered) = oneshot::channel();
+        let wish = (Op::ExpireAudit { before }, Actor::LOCAL, answer);
+        self.wishes().blocking_send(wish).expect("the writer lives as long as its door");
+        match answered.blocking_recv().expect("the writer answers every wish") {
+            Err(RegistryError::Storage(error)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn wishes(&self) -> &mpsc::Sender<Wish> {
+        self.wishes.as_ref().expect("present until it is dropped")
     }
 }
 
@@ -79,7 +95,7 @@ fn run(mut writer: Writer, mut waiting: mpsc::Receiver<Wish>) {
 
 /// Answers everything with the failure, until nobody can ask any more.
 fn refuse(mut waiting: mpsc::Receiver<Wish>, error: StorageError) {
-    while let Some((_, answer)) = waiting.blocking_recv() {
+    while let Some((_, _, answer)) = waiting.blocking_recv() {
         let _ = answer.send(Err(RegistryError::Storage(error.clone())));
     }
 }
@@ -90,10 +106,11 @@ impl Writer {
         let now = (self.clock)();
         let mut changes = Vec::new();
         let decided: Vec<(Result<Done, RegistryError>, Answer)> =
-            wishes.map(|(op, answer)| (self.ledger.decide(op, now, &mut changes), answer)).collect();
+            wishes.map(|(op, by, answer)| (self.ledger.decide(op, by, now, &mut changes), answer)).collect();
         let stored = if changes.is_empty() { Ok(()) } else { self.db.commit(self.ledger.meta(), &changes) };
         if stored.is_ok() {
             self.directory.publish(&changes);
+            changes.iter().for_each(log);
         }
         for (result, answer) in decided {
             let result = match &stored {
@@ -105,4 +122,31 @@ impl Writer {
         }
         stored
     }
+}
+
+/// The log's line for a record of the audit trail. Names are given as strings, not displayed: the log's formats escape
+/// what could drive a terminal or begin a line of its own.
+pub(super) fn log(change: &RowChange) {
+    let RowChange::Audit(record) = change else { return };
+    let AuditRecord { id, action, outcome, by, on, .. } = &**record;
+    let (who, key) = match by.who {
+        Who::Local => ("local", None),
+        Who::Admin => ("admin", None),
+        Who::Key { id, scope, .. } => (scope.name(), Some(id)),
+    };
+    tracing::info!(
+        audit = %id,
+        action = action.name(),
+        outcome = outcome.name(),
+        by = who,
+        by_key = key.map(tracing::field::display),
+        address = by.address.map(tracing::field::display),
+        store = on.store.map(tracing::field::display),
+        server = on.server.map(tracing::field::display),
+        key = on.key.map(tracing::field::display),
+        command = on.command.map(tracing::field::display),
+        commands = on.commands.map(|(count, _)| count),
+        name = on.name.as_deref(),
+        "audit"
+    );
 }

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use super::broker::Broker;
-use crate::broker::{DEFAULT_STORE, FailedLoginLimit, Registry, RegistryOptions, Server};
+use crate::broker::{Actor, DEFAULT_STORE, FailedLoginLimit, Registry, RegistryOptions, Server};
 use crate::cli::exit::{CliError, Exit};
 use crate::cli::rest::Rest;
 use crate::cli::server::text;
@@ -52,6 +52,7 @@ pub(super) async fn prepare(data: &Path, count: u32, quiet: bool) -> Result<Vec<
         hash_cost: HashCost::TINY,
         ticket_lifetime: Millis(0),
         failed_logins: FailedLoginLimit::default(),
+        audit_kept: Millis::seconds(3600),
         clock: Arc::new(clock::unix_now),
     };
     let failed = |error: StorageError| CliError::new(Exit::Storage, error.to_string());
@@ -61,7 +62,7 @@ pub(super) async fn prepare(data: &Path, count: u32, quiet: bool) -> Result<Vec<
     for first in (0..count).step_by(PREPARED_AT_ONCE) {
         let last = count.min(first + PREPARED_AT_ONCE as u32);
         let names = (first..last).map(|number| (format!("bench-{number}"), String::new())).collect();
-        let servers = registry.create_servers(DEFAULT_STORE, names).await;
+        let servers = registry.by(Actor::LOCAL).create_servers(DEFAULT_STORE, names).await;
         let servers = servers.map_err(|error| CliError::local("cannot register servers", error))?;
         progress.inc(servers.len() as u64);
         let registered = |(server, token): (Arc<Server>, Secret)| Registered {

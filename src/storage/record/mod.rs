@@ -14,6 +14,7 @@ use rkyv::ser::allocator::ArenaHandle;
 use twox_hash::XxHash3_64;
 
 mod accepted;
+pub(crate) mod audit;
 mod change;
 mod changes;
 mod command;
@@ -73,6 +74,8 @@ pub(crate) enum Kind {
     ApiKey = 12,
     /// The numbers that the registry gives out next.
     RegistryMeta = 13,
+    /// A record of the audit trail.
+    Audit = 14,
 }
 
 impl Kind {

@@ -1,9 +1,11 @@
 //! `registry.redb`: opening, reading everything once, and durable transactions. Holds no copy in memory.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use redb::{Builder, Database, ReadableTable, StorageBackend, TableDefinition, WriteTransaction};
 
+use super::audit_table::{AuditReader, BOUNDS, Shares, Trail};
 use super::rows::{KeyRecord, RegistryMeta, RegistryRows, RowChange, ServerRecord};
 use crate::storage::StorageError;
 use crate::storage::error::DbFile;
@@ -32,8 +34,9 @@ const COUNTERS_KEY: &str = "registry";
 /// The registry's database file. One process has it open at a time.
 #[derive(Debug)]
 pub struct RegistryDb {
-    db: Database,
+    db: Arc<Database>,
     file: DbFile,
+    shares: Shares,
 }
 
 impl RegistryDb {
@@ -62,46 +65,44 @@ impl RegistryDb {
     }
 
     fn over(db: Database, file: DbFile) -> Result<(RegistryDb, RegistryRows), StorageError> {
-        let this = RegistryDb { db, file };
+        let mut this = RegistryDb { db: Arc::new(db), file, shares: Shares::new() };
         let rows = this.load()?;
         Ok((this, rows))
+    }
+
+    /// Reads the audit trail, also while changes are written. It keeps the file open.
+    pub fn audit(&self) -> AuditReader {
+        AuditReader::new(Arc::clone(&self.db), self.file.clone())
     }
 
     /// Stores the changes and the counters, all or nothing, and returns once they are durable.
     ///
     /// # Errors
     /// Any: nothing more may be written by this process; the changes may or may not be found at the next start.
-    pub fn commit(&self, meta: &RegistryMeta, changes: &[RowChange]) -> Result<(), StorageError> {
+    pub fn commit(&mut self, meta: &RegistryMeta, changes: &[RowChange]) -> Result<(), StorageError> {
         let transaction = begin_durable(&self.db, &self.file)?;
-        self.apply(&transaction, meta, changes).map_err(self.file.redb("write"))?;
+        apply(&transaction, meta, changes).map_err(self.file.redb("write"))?;
+        self.apply_audit(&transaction, changes)?;
         transaction.commit().map_err(self.file.redb("commit"))
     }
 
-    fn apply(
-        &self,
+    fn apply_audit(
+        &mut self,
         transaction: &WriteTransaction,
-        meta: &RegistryMeta,
         changes: &[RowChange],
-    ) -> Result<(), redb::Error> {
-        let mut stores = transaction.open_table(STORES)?;
-        let mut servers = transaction.open_table(SERVERS)?;
-        let mut keys = transaction.open_table(KEYS)?;
+    ) -> Result<(), StorageError> {
+        let mut trail = Trail::open(transaction, &mut self.shares, &self.file)?;
         for change in changes {
             match change {
-                RowChange::Store(store) => stores.insert(store.id.0, encode_store(store).as_slice())?,
-                RowChange::Server(record) => {
-                    servers.insert(record.server.id.0, encode_server(record).as_slice())?
-                }
-                RowChange::ServerGone(id) => servers.remove(id.0)?,
-                RowChange::Key(record) => keys.insert(record.key.id.0, encode_key(record).as_slice())?,
-                RowChange::KeyGone(id) => keys.remove(id.0)?,
-            };
+                RowChange::Audit(record) => trail.append(record, BOUNDS)?,
+                RowChange::AuditBefore(before) => trail.expire(*before)?,
+                _ => {}
+            }
         }
-        transaction.open_table(META)?.insert(COUNTERS_KEY, encode_meta(meta).as_slice())?;
         Ok(())
     }
 
-    fn load(&self) -> Result<RegistryRows, StorageError> {
+    fn load(&mut self) -> Result<RegistryRows, StorageError> {
         let transaction = begin_durable(&self.db, &self.file)?;
         let new = check_format(&transaction, &self.file, |transaction| {
             [STORES, SERVERS, KEYS].into_iter().try_for_each(|table| transaction.open_table(table).map(drop))
@@ -112,14 +113,17 @@ impl RegistryDb {
             let decoded = row.map(|row| decode_meta(row.value())).transpose();
             decoded.map_err(|flaw| self.file.damaged("meta", COUNTERS_KEY, flaw))?
         };
+        let next_audit = Trail::open(&transaction, &mut self.shares, &self.file)?.take_stock()?;
         let rows = RegistryRows {
             meta,
+            next_audit,
             stores: self.read(&transaction, STORES, "stores", decode_store)?,
             servers: self.read(&transaction, SERVERS, "servers", decode_server)?,
             keys: self.read(&transaction, KEYS, "keys", decode_key)?,
         };
         self.check_whole(&rows)?;
-        if new {
+        if new || next_audit == 1 {
+            // The trail's tables are made where they are missing, so that readers find them.
             transaction.commit().map_err(self.file.redb("commit"))?;
         }
         Ok(rows)
@@ -171,4 +175,28 @@ impl RegistryDb {
         }
         Ok(())
     }
+}
+
+fn apply(
+    transaction: &WriteTransaction,
+    meta: &RegistryMeta,
+    changes: &[RowChange],
+) -> Result<(), redb::Error> {
+    let mut stores = transaction.open_table(STORES)?;
+    let mut servers = transaction.open_table(SERVERS)?;
+    let mut keys = transaction.open_table(KEYS)?;
+    for change in changes {
+        match change {
+            RowChange::Store(store) => drop(stores.insert(store.id.0, encode_store(store).as_slice())?),
+            RowChange::Server(record) => {
+                servers.insert(record.server.id.0, encode_server(record).as_slice())?;
+            }
+            RowChange::ServerGone(id) => drop(servers.remove(id.0)?),
+            RowChange::Key(record) => drop(keys.insert(record.key.id.0, encode_key(record).as_slice())?),
+            RowChange::KeyGone(id) => drop(keys.remove(id.0)?),
+            RowChange::Audit(_) | RowChange::AuditBefore(_) => {}
+        }
+    }
+    transaction.open_table(META)?.insert(COUNTERS_KEY, encode_meta(meta).as_slice())?;
+    Ok(())
 }

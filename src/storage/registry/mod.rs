@@ -1,7 +1,11 @@
-//! The registry at rest: stores, servers, API keys in `registry.redb`. Checks records, knows no rule about them.
+//! The registry at rest: stores, servers, API keys and the audit trail in `registry.redb`. Checks records, knows no rule about them.
 
+mod audit;
+mod audit_table;
 mod db;
 mod rows;
 
+pub use audit::{Actor, AuditAction, AuditOutcome, AuditPage, AuditQuery, AuditRecord, AuditTarget, Who};
+pub use audit_table::AuditReader;
 pub use db::{REGISTRY_FILE, RegistryDb};
 pub use rows::{Key, KeyRecord, RegistryMeta, RegistryRows, RowChange, Server, ServerRecord, Store};

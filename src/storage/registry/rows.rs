@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::audit::AuditRecord;
 use crate::credentials::{Scope, SecretHash};
 use crate::ids::{KeyId, ServerId, StoreId};
 use crate::time::UnixMs;
@@ -91,6 +92,8 @@ pub struct RegistryRows {
     pub servers: Vec<ServerRecord>,
     /// By id; the admin key first.
     pub keys: Vec<KeyRecord>,
+    /// The number of the next record of the audit trail.
+    pub next_audit: u64,
 }
 
 /// One change of the tables.
@@ -106,4 +109,8 @@ pub enum RowChange {
     Key(Arc<KeyRecord>),
     /// Remove.
     KeyGone(KeyId),
+    /// Append to the audit trail; what passes its bounds goes.
+    Audit(Arc<AuditRecord>),
+    /// Remove records of the audit trail that were written before, some at a time.
+    AuditBefore(UnixMs),
 }
