@@ -55,6 +55,9 @@ pub const PAGE_MAX: usize = 1000;
 /// Bytes of a REST body.
 pub const BODY_BYTES_MAX: usize = FRAME_BYTES_MAX;
 
+/// Seconds' worth of calls or commands that a caller may spend at once after a pause; the rates are settings.
+pub const RATE_BURST_SECONDS: u64 = 2;
+
 /// Stores in one data directory.
 pub const STORES_MAX: usize = 100_000;
 /// Servers in one data directory: each costs about 400 bytes of memory, and its queue.

@@ -8,6 +8,8 @@ mod document;
 mod events;
 #[path = "rest/keys.rs"]
 mod keys;
+#[path = "rest/quotas.rs"]
+mod quotas;
 #[path = "rest/relay.rs"]
 mod relay;
 

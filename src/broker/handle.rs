@@ -9,6 +9,7 @@ use super::events::{EventId, EventStream};
 use super::inbox::Envelope;
 use super::inner::order_bytes;
 use super::mailbox::{Mailbox, ToPeer};
+use super::quotas::QuotaSettings;
 use super::registry::Registry;
 use super::request::{BrokerError, CommandPage, OrderRequest, Published, ResendFilter};
 use super::shard_thread::refused;
@@ -40,12 +41,17 @@ impl Handle {
         self.inner.clock.now()
     }
 
+    /// What stores, keys and servers may take.
+    pub fn quotas(&self) -> QuotaSettings {
+        self.inner.quota_settings
+    }
+
     /// Accepts an order whole, or refuses it whole.
     ///
     /// # Errors
     /// Any [`BrokerError`]; after `Stopping` the order may have been accepted (repeat it with the same key).
     pub async fn publish(&self, store: StoreId, request: OrderRequest) -> Result<Published, BrokerError> {
-        match self.inner.resolve(store, request) {
+        match self.inner.admit(store, request).await {
             Ok(order) => self.inner.publish(order).await,
             Err(unresolved) => self.inner.publish_unresolved(store, unresolved).await,
         }
@@ -381,7 +387,7 @@ impl PublisherLink {
     /// Exactly one `ToPeer::Published { request, .. }` follows in the mailbox.
     pub async fn publish(&self, request: u64, order: OrderRequest) {
         let inner = &self.handle.inner;
-        let result = match inner.resolve(self.store, order) {
+        let result = match inner.admit(self.store, order).await {
             Ok(order) => {
                 let bytes = order_bytes(&order);
                 let publish = Envelope::Publish { conn: self.conn, request, order };

@@ -11,6 +11,7 @@ use super::clock::Clock;
 use super::digest::canonical;
 use super::events::EventHub;
 use super::inbox::{Envelope, Inbox, ToJournal};
+use super::quotas::{QuotaSettings, Quotas};
 use super::registry::Registry;
 use super::request::{BrokerError, OrderRequest, Published, RequestedCommand, Target};
 use super::shard_thread::CALLS;
@@ -26,6 +27,8 @@ pub(crate) struct Inner {
     pub(super) journal: Sender<ToJournal>,
     pub(super) rest: Arc<dyn Rest>,
     pub(super) registry: Registry,
+    pub(super) quotas: Quotas,
+    pub(super) quota_settings: QuotaSettings,
     pub(super) fingerprints: Fingerprints,
     pub(super) clock: Arc<Clock>,
     pub(super) hub: Arc<EventHub>,

@@ -17,6 +17,8 @@ mod keeper;
 mod login;
 mod mailbox;
 mod operators;
+mod quotas;
+mod rate;
 mod registry;
 mod request;
 mod shard_thread;
@@ -28,6 +30,8 @@ pub use handle::{Handle, PluginLink, PublisherLink};
 pub use login::{FailedLoginLimit, LoginCounts, Network, Origin};
 pub use mailbox::{Mailbox, ToPeer};
 pub use operators::ids_digest;
+pub use quotas::QuotaSettings;
+pub use rate::{Buckets, Rate};
 pub use registry::{
     Actor, AuditAction, AuditOutcome, AuditPage, AuditQuery, AuditRecord, AuditTarget, AuthError, Changes,
     Clock as RegistryClock, DEFAULT_STORE, FirstStart, Key, KeyWatch, OnFailure, Principal, Registry,

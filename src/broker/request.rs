@@ -35,6 +35,20 @@ pub enum BrokerError {
         /// When to come back.
         retry_after_ms: u32,
     },
+    /// The store publishes too much in too short a time: try again after this many milliseconds.
+    #[error("too many commands in too short a time, try again in {retry_after_ms} ms")]
+    RateLimited {
+        /// When to come back.
+        retry_after_ms: u32,
+    },
+    /// The store has as many commands that have not ended as it may.
+    #[error("the store has as many unfinished commands as it may, {max}")]
+    StoreFull {
+        /// How many that is.
+        max: u64,
+        /// When to come back.
+        retry_after_ms: u32,
+    },
     /// The storage failed or the broker is stopping: nothing is accepted any more; what was asked may or may not
     /// have happened (a publish with an idempotency key can be repeated safely).
     #[error("the broker is stopping")]

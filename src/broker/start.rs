@@ -17,6 +17,7 @@ use super::inbox::{Envelope, Outlet, ToJournal, inbox};
 use super::inner::Inner;
 use super::keeper::{KeeperSettings, ToKeeper};
 use super::login::FailedLoginLimit;
+use super::quotas::{QuotaSettings, Quotas};
 use super::registry::{FirstStart, Registry, RegistryOptions};
 use super::shard_thread::ShardThread;
 use super::stats::JournalStats;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub ended_kept: Millis,
     /// How long a record of the audit trail is kept.
     pub audit_kept: Millis,
+    /// What stores, keys and servers may take.
+    pub quotas: QuotaSettings,
     /// Threads that check tokens and keys, at least 1.
     pub login_threads: usize,
     /// The longest that a check may take.
@@ -65,6 +68,7 @@ impl Settings {
             checkpoint_every: Millis::seconds(5),
             ended_kept: Millis::seconds(30 * 24 * 3600),
             audit_kept: Millis::seconds(365 * 24 * 3600),
+            quotas: QuotaSettings::default(),
             login_threads: 1,
             login_timeout: Duration::from_secs(5),
             hash_cost: HashCost::STANDARD,
@@ -110,6 +114,8 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
     let inner = Arc::new(Inner {
         fingerprints: registry.fingerprints().clone(),
         registry,
+        quotas: Quotas::new(settings.quotas),
+        quota_settings: settings.quotas,
         shards: senders,
         journal: to_journal,
         rest: Arc::new(rest),

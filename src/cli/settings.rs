@@ -25,6 +25,12 @@ pub(super) fn of_broker(config: &Config) -> broker::Settings {
         engine,
         checkpoint_every: Millis::seconds(config.checkpoint_seconds),
         ended_kept: Millis::seconds(config.retention_days * DAY_SECONDS),
+        quotas: broker::QuotaSettings {
+            key_requests: config.key_requests_per_second,
+            server_calls: config.server_calls_per_second,
+            store_commands: config.store_commands_per_second,
+            store_live_max: config.store_live_max,
+        },
         audit_kept: Millis::seconds(config.audit_days * DAY_SECONDS),
         login_threads: config.login_threads,
         login_timeout: Duration::from_secs(config.login_timeout_seconds),

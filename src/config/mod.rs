@@ -86,6 +86,14 @@ settings! {
     queue_max: u32 = "1000000", K::number(1, 10_000_000, "commands");
     /// Commands of one shard that have not ended; a publish beyond is refused.
     live_max: u64 = "20000000", K::number(1, 1_000_000_000, "commands");
+    /// Commands of one store that have not ended; a publish beyond is refused. 0: no limit.
+    store_live_max: u64 = "10000000", K::number(0, 1_000_000_000, "commands");
+    /// Commands that one store publishes, over REST and its connections together; 0: no limit.
+    store_commands_per_second: u64 = "200000", K::number(0, 10_000_000, "commands a second");
+    /// REST calls with one API key of a store; 0: no limit. The admin key has none.
+    key_requests_per_second: u64 = "1000", K::number(0, 1_000_000, "calls a second");
+    /// REST calls of one server's plugin; 0: no limit.
+    server_calls_per_second: u64 = "50", K::number(0, 1_000_000, "calls a second");
     /// How long ended commands and their orders stay readable.
     retention_days: u64 = "30", K::number(7, 3650, "days");
     /// How long an idempotency key is remembered; at most `retention_days`.

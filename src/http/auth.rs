@@ -13,8 +13,9 @@ use axum::http::request::Parts;
 use super::HttpState;
 use super::error::{Code, Problem};
 use super::seats::{Seat, Seats};
-use crate::broker::{Actor, Origin, Principal, Registry, Scope, Server};
+use crate::broker::{Actor, Buckets, Origin, Principal, Registry, Scope, Server};
 use crate::ids::{KeyId, StoreId};
+use crate::time::UnixMs;
 
 /// Query parameters under which careless clients send secrets.
 const CREDENTIAL_PARAMETERS: [&str; 8] =
@@ -68,6 +69,16 @@ fn seat(seats: &Arc<Seats>, owner: u32, max: u32) -> Result<Seat, Problem> {
         Problem::new(Code::RateLimited, format!("at most {max} calls at once"))
             .range(format!("1 to {max} calls at once"))
             .retry_after(RETRY_AFTER_MS)
+    })
+}
+
+/// One call more of an owner, if it is within its rate.
+fn within_rate(buckets: &Buckets, owner: u32, now: UnixMs) -> Result<(), Problem> {
+    buckets.take(owner, now).map_err(|retry_after_ms| {
+        let max = buckets.rate().per_second();
+        Problem::new(Code::RateLimited, format!("at most {max} calls a second"))
+            .range(format!("1 to {max} calls a second"))
+            .retry_after(retry_after_ms)
     })
 }
 
@@ -133,6 +144,7 @@ impl FromRequestParts<HttpState> for Plugin {
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Plugin, Problem> {
         let token = bearer(parts).ok_or_else(Problem::unauthorized)?;
         let server = state.broker().registry().check_token(token, origin(parts)).await?;
+        within_rate(state.rate_of_servers(), server.id.0, state.broker().now())?;
         let seat = seat(state.calls_of_servers(), server.id.0, CALLS_OF_SERVER_MAX)?;
         Ok(Plugin { server, _seat: seat })
     }
@@ -148,6 +160,10 @@ pub(super) struct Caller {
 
 impl Caller {
     fn enter(principal: Principal, parts: &Parts, state: &HttpState) -> Result<Caller, Problem> {
+        // The admin key has no rate: whoever holds it mends what others overload.
+        if let Some(key) = principal.key {
+            within_rate(state.requests_of_keys(), key.0, state.broker().now())?;
+        }
         let seat = seat(state.calls_of_stores(), principal.store.0, CALLS_OF_STORE_MAX)?;
         Ok(Caller { principal, address: address(parts), _seat: seat })
     }

@@ -227,6 +227,15 @@ impl From<BrokerError> for Problem {
             BrokerError::Busy { retry_after_ms } => {
                 Problem::new(Code::Busy, "a queue inside the broker is full").retry_after(retry_after_ms)
             }
+            BrokerError::RateLimited { retry_after_ms } => {
+                Problem::new(Code::RateLimited, "the store publishes too many commands a second")
+                    .retry_after(retry_after_ms)
+            }
+            BrokerError::StoreFull { max, retry_after_ms } => Problem::new(
+                Code::QueueFull,
+                format!("the store has as many unfinished commands as it may, {max}"),
+            )
+            .retry_after(retry_after_ms),
             BrokerError::Stopping => Problem::new(
                 Code::ShuttingDown,
                 "whether it was done is not known; an order with an Idempotency-Key can be repeated safely",

@@ -33,7 +33,7 @@ use axum::response::{IntoResponse, Response};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::broker::Handle;
+use crate::broker::{Buckets, Handle, Rate};
 use crate::time::UnixMs;
 use error::{Code, Problem};
 use seats::Seats;
@@ -50,6 +50,8 @@ struct Shared {
     calls_of_stores: Arc<Seats>,
     calls_of_servers: Arc<Seats>,
     followers: Arc<Seats>,
+    requests_of_keys: Buckets,
+    rate_of_servers: Buckets,
     openapi: Arc<str>,
 }
 
@@ -58,13 +60,15 @@ impl HttpState {
     pub fn new(broker: Handle) -> HttpState {
         let (_, mut api) = routes().split_for_parts();
         openapi::complete(&mut api);
-        let started_at = broker.now();
+        let (started_at, quotas) = (broker.now(), broker.quotas());
         let shared = Shared {
             broker,
             started_at,
             calls_of_stores: Seats::new(auth::CALLS_OF_STORE_MAX, u32::MAX),
             calls_of_servers: Seats::new(auth::CALLS_OF_SERVER_MAX, u32::MAX),
             followers: Seats::new(events::FOLLOWERS_OF_STORE_MAX, events::FOLLOWERS_MAX),
+            requests_of_keys: Buckets::new(Rate::new(quotas.key_requests)),
+            rate_of_servers: Buckets::new(Rate::new(quotas.server_calls)),
             openapi: openapi::text(&api),
         };
         HttpState { shared: Arc::new(shared) }
@@ -84,6 +88,14 @@ impl HttpState {
 
     fn calls_of_servers(&self) -> &Arc<Seats> {
         &self.shared.calls_of_servers
+    }
+
+    fn requests_of_keys(&self) -> &Buckets {
+        &self.shared.requests_of_keys
+    }
+
+    fn rate_of_servers(&self) -> &Buckets {
+        &self.shared.rate_of_servers
     }
 
     fn followers(&self) -> &Arc<Seats> {

@@ -98,7 +98,7 @@ codes! {
 
     Busy = 30, "busy", false, Later, "Too much is waiting at this moment.";
     Overloaded = 31, "overloaded", false, Later, "The broker holds as many unfinished commands as it may.";
-    QueueFull = 32, "queue_full", false, Later, "The queue of a server is full.";
+    QueueFull = 32, "queue_full", false, Later, "The queue of a server, or of the whole store, is full.";
     StorageUnavailable = 33, "storage_unavailable", false, Later, "The storage cannot write; nothing was accepted.";
     RateLimited = 34, "rate_limited", false, Later, "Too many requests in too short a time.";
 

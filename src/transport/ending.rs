@@ -161,6 +161,8 @@ pub(super) fn refused(error: BrokerError) -> Refused {
         BrokerError::NotFound => with(Code::NotFound, 0, detail),
         BrokerError::TooManyCommands { .. } => with(Code::TooManyCommands, 0, detail),
         BrokerError::Busy { retry_after_ms } => with(Code::Busy, retry_after_ms, detail),
+        BrokerError::RateLimited { retry_after_ms } => with(Code::RateLimited, retry_after_ms, detail),
+        BrokerError::StoreFull { retry_after_ms, .. } => with(Code::QueueFull, retry_after_ms, detail),
         BrokerError::Stopping => with(Code::ShuttingDown, RETRY_FULL_MS, detail),
     }
 }

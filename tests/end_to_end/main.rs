@@ -7,6 +7,7 @@ mod hostile;
 mod ledger;
 #[path = "../support/pki.rs"]
 mod pki;
+mod quotas;
 mod raw;
 mod relay;
 mod scripted;

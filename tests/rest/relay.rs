@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request};
-use fluxrelay::broker::{self, Running, Settings};
+use fluxrelay::broker::{self, QuotaSettings, Running, Settings};
 use fluxrelay::credentials::HashCost;
 use fluxrelay::engine;
 use fluxrelay::http::{HttpState, router};
@@ -81,8 +81,14 @@ fn settings(dir: &TempDir) -> Settings {
 impl Relay {
     /// A new broker on a new data directory.
     pub(crate) fn start() -> Relay {
+        Relay::start_with(QuotaSettings::default())
+    }
+
+    /// As [`Relay::start`], with these quotas.
+    pub(crate) fn start_with(quotas: QuotaSettings) -> Relay {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let running = broker::start(settings(&dir)).expect("the broker starts");
+        let settings = Settings { quotas, ..settings(&dir) };
+        let running = broker::start(settings).expect("the broker starts");
         let admin_key = running.first_start().admin_key.as_ref().expect("it is the first start");
         let admin_key = admin_key.reveal().to_owned();
         Relay::compose(dir, running, admin_key)

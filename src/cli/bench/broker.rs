@@ -133,6 +133,8 @@ fn spawn(data: &Path, listen: &str) -> Result<(Child, String), CliError> {
         .arg(data)
         .env_remove("FLUXRELAY_CONFIG")
         .env("FLUXRELAY_LOG", "warn")
+        // What one store may take is not what is measured.
+        .env("FLUXRELAY_STORE_COMMANDS_PER_SECOND", "0")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

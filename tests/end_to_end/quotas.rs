@@ -1,0 +1,68 @@
+//! What a store may publish over connections: one that is over its share is refused in its answers, and keeps its
+//! connection; the others go on.
+
+use bytes::BytesMut;
+use fluxrelay::broker::{Actor, QuotaSettings, Scope};
+use fluxrelay::client::Code;
+use fluxrelay::ids::StoreId;
+use fluxrelay::protocol::{OrderHead, PublishCommand, Response, encode_publish};
+use fluxrelay::transport::TransportSettings;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::raw::Raw;
+use crate::relay::Relay;
+
+async fn start(quotas: QuotaSettings) -> Relay {
+    Relay::start_changed(TransportSettings::default(), |broker| broker.quotas = quotas).await
+}
+
+/// A publisher of a store of its own, and its server.
+async fn store(relay: &Relay, name: &str) -> (Raw, u32) {
+    let registry = relay.handle().registry().by(Actor::LOCAL);
+    let store: StoreId = registry.create_store(name).await.unwrap().id;
+    let (server, _) = registry.create_server(store, "lobby", "").await.unwrap();
+    relay.handle().server_added(server.id, store).await.unwrap();
+    let (_, key) = registry.create_key(store, Scope::Publish, "shop").await.unwrap();
+    (Raw::publisher(relay, key.reveal()).await, server.id.0)
+}
+
+/// Publishes so many commands: `None` = accepted, else the code and when to come back.
+async fn publish((raw, server): &mut (Raw, u32), count: usize) -> Option<(Code, u32)> {
+    let mut frames = BytesMut::new();
+    let command =
+        PublishCommand { server: *server, text: "say hi", delay_ms: Some(3_600_000), ..Default::default() };
+    encode_publish(&mut frames, 1, &OrderHead::default(), std::iter::repeat_n(command, count)).unwrap();
+    raw.send_message(Message::Binary(frames.freeze())).await;
+    match raw.next().await.get() {
+        Response::Published { .. } => None,
+        Response::Refused { code, retry_after_ms, .. } => {
+            Some((Code::from_number(code).unwrap(), retry_after_ms))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_over_its_rate_is_refused_and_no_other_is() {
+    let relay = start(QuotaSettings { store_commands: 1, ..QuotaSettings::default() }).await;
+    let (mut greedy, mut other) = (store(&relay, "greedy").await, store(&relay, "other").await);
+    assert_eq!(publish(&mut greedy, 10_000).await, None);
+    for _ in 0..3 {
+        let (code, wait) = publish(&mut greedy, 5_000).await.unwrap();
+        assert_eq!(code, Code::RateLimited);
+        assert!((4_900_000..=5_000_000).contains(&wait), "{wait}");
+    }
+    for _ in 0..20 {
+        assert_eq!(publish(&mut other, 100).await, None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_store_is_refused_and_no_other_is() {
+    let relay = start(QuotaSettings { store_live_max: 3, ..QuotaSettings::default() }).await;
+    let (mut full, mut other) = (store(&relay, "full").await, store(&relay, "other").await);
+    assert_eq!(publish(&mut full, 3).await, None);
+    assert_eq!(publish(&mut full, 1).await, Some((Code::QueueFull, 1_000)));
+    assert_eq!(publish(&mut other, 3).await, None);
+    assert_eq!(publish(&mut full, 1).await, Some((Code::QueueFull, 1_000)), "its connection goes on");
+}
