@@ -11,6 +11,10 @@ check:
     cargo bench -- --test
     cargo run --release -- bench --tiny
 
+# Licences, banned crates and sources by deny.toml; needs `cargo install cargo-deny --locked`
+deny:
+    cargo deny check licenses bans sources
+
 # Replay one seed of the engine against the naive queue, with its steps
 sim SEED:
     FLUXRELAY_MODEL_SEED={{SEED}} cargo test --test model -- --nocapture

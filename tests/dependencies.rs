@@ -1,0 +1,122 @@
+//! What may be in the dependency tree, by the lists of deny.toml: no banned crate, no other source than the registry, no
+//! licence that does not go together with ours.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use spdx::{Expression, ParseMode};
+use toml::Table;
+
+fn read(name: &str) -> Table {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    let text = std::fs::read_to_string(path).expect("a file of the project");
+    text.parse().expect("TOML")
+}
+
+/// A list of texts in deny.toml; of a list of tables, their `crate`.
+fn list(part: &str, name: &str) -> Vec<String> {
+    let deny = read("deny.toml");
+    let entries = deny[part][name].as_array().expect("a list").iter();
+    let text = |entry: &toml::Value| entry.get("crate").unwrap_or(entry).as_str().map(str::to_owned);
+    entries.map(|entry| text(entry).expect("a text, or a table with `crate`")).collect()
+}
+
+/// What is wrong with the packages of a lock file.
+fn offences_of_lock(lock: &Table, banned: &[String], registries: &[String]) -> Vec<String> {
+    let mut offences = Vec::new();
+    for package in lock["package"].as_array().expect("packages") {
+        let text = |field: &str| package.get(field).and_then(toml::Value::as_str).unwrap_or_default();
+        let name = text("name");
+        if banned.iter().any(|banned| banned == name) {
+            offences.push(format!("{name} is banned"));
+        }
+        let source = text("source");
+        let known = registries.iter().any(|registry| source == format!("registry+{registry}"));
+        let is_own = source.is_empty() && name == env!("CARGO_PKG_NAME");
+        if !known && !is_own {
+            offences.push(format!("{name} comes from {source:?}"));
+        }
+    }
+    offences
+}
+
+#[test]
+fn every_crate_comes_from_the_registry_and_none_is_banned() {
+    let lock = read("Cargo.lock");
+    let (banned, registries) = (list("bans", "deny"), list("sources", "allow-registry"));
+    assert!(lock["package"].as_array().is_some_and(|packages| packages.len() > 100) && banned.len() > 3);
+    assert_eq!(offences_of_lock(&lock, &banned, &registries), Vec::<String>::new());
+}
+
+#[test]
+fn a_banned_crate_and_a_foreign_source_are_noticed() {
+    let lock = "
+        [[package]]
+        name = \"ring\"
+        source = \"registry+https://example.org/index\"
+        [[package]]
+        name = \"left\"
+        source = \"git+https://example.org/left#abc\"
+        [[package]]
+        name = \"beside\"";
+    let (banned, registries) = (["ring".to_owned()], ["https://example.org/index".to_owned()]);
+    let offences = offences_of_lock(&lock.parse().expect("TOML"), &banned, &registries);
+    let expected =
+        ["ring is banned", "left comes from \"git+https://example.org/left#abc\"", "beside comes from \"\""];
+    assert_eq!(offences, expected);
+}
+
+/// Whether one may use it under the allowed licences alone.
+fn is_allowed(licence: &str, allowed: &[String]) -> bool {
+    let Ok(expression) = Expression::parse_mode(licence, ParseMode::LAX) else { return false };
+    expression.evaluate(|need| allowed.iter().any(|allowed| *allowed == need.to_string()))
+}
+
+#[test]
+fn every_licence_goes_together_with_ours() {
+    let run = |program: &str, args: &[&str]| {
+        let output = Command::new(program).args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+        let output = output.expect("cargo and rustc are there where tests are run");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let version = run("rustc", &["-vV"]);
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc names its host");
+    // Only what this platform needs was downloaded for sure.
+    let args = [
+        "metadata",
+        "--format-version=1",
+        "--locked",
+        "--offline",
+        "--all-features",
+        "--filter-platform",
+        host,
+    ];
+    let metadata: Value = serde_json::from_str(&run(env!("CARGO"), &args)).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    assert!(packages.len() > 100);
+    let allowed = list("licenses", "allow");
+    let licence = |package: &Value| package["license"].as_str().unwrap_or_default().to_owned();
+    let offences: Vec<String> = packages
+        .iter()
+        .filter(|package| !is_allowed(&licence(package), &allowed))
+        .map(|package| format!("{} has {:?}", package["name"], licence(package)))
+        .collect();
+    assert_eq!(offences, Vec::<String>::new(), "licences that deny.toml does not allow");
+}
+
+#[test]
+fn licences_are_read_as_they_are_meant() {
+    let allowed = ["MIT".to_owned(), "BSD-3-Clause".to_owned()];
+    for licence in
+        ["MIT", "MIT OR GPL-3.0-only", "GPL-3.0/MIT", "MIT AND BSD-3-Clause", "(MIT OR GPL-2.0) AND MIT"]
+    {
+        assert!(is_allowed(licence, &allowed), "{licence}");
+    }
+    for licence in
+        ["", "GPL-3.0-only", "MIT AND GPL-3.0-only", "Apache-2.0 WITH LLVM-exception", "SSPL", "MIT AND"]
+    {
+        assert!(!is_allowed(licence, &allowed), "{licence}");
+    }
+}
