@@ -14,22 +14,55 @@ fn read(name: &str) -> Table {
     text.parse().expect("TOML")
 }
 
-/// A list of texts in deny.toml; of a list of tables, their `crate`.
+/// A list of texts in deny.toml.
 fn list(part: &str, name: &str) -> Vec<String> {
     let deny = read("deny.toml");
     let entries = deny[part][name].as_array().expect("a list").iter();
-    let text = |entry: &toml::Value| entry.get("crate").unwrap_or(entry).as_str().map(str::to_owned);
-    entries.map(|entry| text(entry).expect("a text, or a table with `crate`")).collect()
+    entries.map(|entry| entry.as_str().expect("a text").to_owned()).collect()
+}
+
+/// A banned crate, and by which others it may be named all the same.
+struct Ban {
+    name: String,
+    wrappers: Vec<String>,
+}
+
+fn bans() -> Vec<Ban> {
+    let deny = read("deny.toml");
+    let text = |value: &toml::Value| value.as_str().expect("a text").to_owned();
+    let ban = |entry: &toml::Value| Ban {
+        name: text(&entry["crate"]),
+        wrappers: entry
+            .get("wrappers")
+            .map_or(Vec::new(), |names| names.as_array().expect("a list").iter().map(text).collect()),
+    };
+    deny["bans"]["deny"].as_array().expect("a list").iter().map(ban).collect()
+}
+
+/// Who names a crate in a lock file.
+fn parents<'l>(lock: &'l Table, name: &str) -> Vec<&'l str> {
+    let names = |package: &toml::Value| {
+        let dependencies = package.get("dependencies").and_then(toml::Value::as_array);
+        dependencies.is_some_and(|all| {
+            all.iter().any(|each| each.as_str().and_then(|each| each.split(' ').next()) == Some(name))
+        })
+    };
+    let packages = lock["package"].as_array().expect("packages").iter();
+    packages.filter(|package| names(package)).filter_map(|package| package["name"].as_str()).collect()
 }
 
 /// What is wrong with the packages of a lock file.
-fn offences_of_lock(lock: &Table, banned: &[String], registries: &[String]) -> Vec<String> {
+fn offences_of_lock(lock: &Table, bans: &[Ban], registries: &[String]) -> Vec<String> {
     let mut offences = Vec::new();
     for package in lock["package"].as_array().expect("packages") {
         let text = |field: &str| package.get(field).and_then(toml::Value::as_str).unwrap_or_default();
         let name = text("name");
-        if banned.iter().any(|banned| banned == name) {
-            offences.push(format!("{name} is banned"));
+        if let Some(ban) = bans.iter().find(|ban| ban.name == name) {
+            let parents = parents(lock, name);
+            let is_wrapped = |parent: &&str| ban.wrappers.iter().any(|wrapper| wrapper == parent);
+            if parents.is_empty() || !parents.iter().all(is_wrapped) {
+                offences.push(format!("{name} is banned"));
+            }
         }
         let source = text("source");
         let known = registries.iter().any(|registry| source == format!("registry+{registry}"));
@@ -41,12 +74,35 @@ fn offences_of_lock(lock: &Table, banned: &[String], registries: &[String]) -> V
     offences
 }
 
+/// What a program of the toolchain prints.
+fn run(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+    let output = output.expect("cargo and rustc are there where tests are run");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// This platform. Only what it needs was downloaded for sure.
+fn host() -> String {
+    let version = run("rustc", &["-vV"]);
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    host.expect("rustc names its host").to_owned()
+}
+
 #[test]
 fn every_crate_comes_from_the_registry_and_none_is_banned() {
     let lock = read("Cargo.lock");
-    let (banned, registries) = (list("bans", "deny"), list("sources", "allow-registry"));
-    assert!(lock["package"].as_array().is_some_and(|packages| packages.len() > 100) && banned.len() > 3);
-    assert_eq!(offences_of_lock(&lock, &banned, &registries), Vec::<String>::new());
+    let (bans, registries) = (bans(), list("sources", "allow-registry"));
+    assert!(lock["package"].as_array().is_some_and(|packages| packages.len() > 100) && bans.len() > 3);
+    assert_eq!(offences_of_lock(&lock, &bans, &registries), Vec::<String>::new());
+    // A lock file also names what no feature turns on; this is what is built here, with all features.
+    let args =
+        ["tree", "--locked", "--offline", "--all-features", "--prefix=none", "--format={p}", "--target"];
+    let tree = run(env!("CARGO"), &[&args[..], &[&host()]].concat());
+    let built: Vec<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(built.len() > 100 && built.contains(&"aws-lc-rs"));
+    let banned: Vec<&Ban> = bans.iter().filter(|ban| built.contains(&&*ban.name)).collect();
+    assert!(banned.is_empty(), "{} is banned and built", banned[0].name);
 }
 
 #[test]
@@ -60,11 +116,18 @@ fn a_banned_crate_and_a_foreign_source_are_noticed() {
         source = \"git+https://example.org/left#abc\"
         [[package]]
         name = \"beside\"";
-    let (banned, registries) = (["ring".to_owned()], ["https://example.org/index".to_owned()]);
-    let offences = offences_of_lock(&lock.parse().expect("TOML"), &banned, &registries);
+    let registries = ["https://example.org/index".to_owned()];
+    let bans = [Ban { name: "ring".into(), wrappers: vec!["wrapper".into()] }];
+    let offences = |lock: &str| offences_of_lock(&lock.parse().expect("TOML"), &bans, &registries);
+    let named_by = |name: &str| {
+        let source = "source = \"registry+https://example.org/index\"";
+        format!("{lock}\n[[package]]\nname = \"{name}\"\n{source}\ndependencies = [\"ring 0.17.14\"]")
+    };
     let expected =
         ["ring is banned", "left comes from \"git+https://example.org/left#abc\"", "beside comes from \"\""];
-    assert_eq!(offences, expected);
+    assert_eq!(offences(lock), expected);
+    assert_eq!(offences(&named_by("other")), expected);
+    assert_eq!(offences(&named_by("wrapper")), expected[1..]);
 }
 
 /// Whether one may use it under the allowed licences alone.
@@ -75,15 +138,7 @@ fn is_allowed(licence: &str, allowed: &[String]) -> bool {
 
 #[test]
 fn every_licence_goes_together_with_ours() {
-    let run = |program: &str, args: &[&str]| {
-        let output = Command::new(program).args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output();
-        let output = output.expect("cargo and rustc are there where tests are run");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("text")
-    };
-    let version = run("rustc", &["-vV"]);
-    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc names its host");
-    // Only what this platform needs was downloaded for sure.
+    let host = host();
     let args = [
         "metadata",
         "--format-version=1",
@@ -91,7 +146,7 @@ fn every_licence_goes_together_with_ours() {
         "--offline",
         "--all-features",
         "--filter-platform",
-        host,
+        &host,
     ];
     let metadata: Value = serde_json::from_str(&run(env!("CARGO"), &args)).expect("JSON");
     let packages = metadata["packages"].as_array().expect("packages");
