@@ -93,10 +93,15 @@ impl Tickets {
     /// Rotates on a thread of its own: whoever logs in does not wait for a disk. Until it is done, tickets are sealed with
     /// the key from before, which stays alive for another day.
     fn rotate_beside(&self, now: UnixMs) {
+        let mut rotation = self.rotation.lock();
+        // One that hangs in its disk goes on alone: two would not agree on what is in the file.
+        if rotation.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return;
+        }
         let shared = Arc::clone(&self.shared);
         let builder = thread::Builder::new().name("ticket-keys".into());
         match builder.spawn(move || shared.rotate(now)) {
-            Ok(thread) => *self.rotation.lock() = Some(thread),
+            Ok(thread) => *rotation = Some(thread),
             Err(error) => {
                 tracing::warn!(%error, "no thread to make new keys for resume tickets: trying later")
             }
