@@ -168,9 +168,7 @@ impl<'a, W: Wire> Connection<'a, W> {
                     Step::Closed => return Err(Ending::Gone),
                 },
                 () = self.mailbox.ready(), if !writing => {}
-                () = removed(&mut self.key) => {
-                    return Err(Ending::error(Code::TokenRevoked, "the API key was removed"));
-                }
+                () = removed(&mut self.key) => return Err(key_removed()),
                 event = self.role.next_event(), if !writing => self.role.put_events(event, &mut self.out),
             }
         }
@@ -185,6 +183,10 @@ impl<'a, W: Wire> Connection<'a, W> {
     }
 
     async fn on_frames(&mut self, message: &[u8]) -> Result<(), Ending> {
+        // Who sends without a pause keeps the loop from looking for a removal.
+        if self.key.as_mut().is_some_and(KeyWatch::is_removed) {
+            return Err(key_removed());
+        }
         match &mut self.role {
             RoleState::Plugin(plugin) => plugin.on_frames(message, &mut self.out).await,
             RoleState::Publisher(publisher) => publisher.on_frames(message, &mut self.out).await,
@@ -272,6 +274,10 @@ impl RoleState {
             publisher.put_events(first, out);
         }
     }
+}
+
+fn key_removed() -> Ending {
+    Ending::error(Code::TokenRevoked, "the API key was removed")
 }
 
 async fn removed(key: &mut Option<KeyWatch>) {

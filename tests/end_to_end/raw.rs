@@ -184,6 +184,11 @@ impl Raw {
         }
     }
 
+    /// The bytes under the frames.
+    pub(crate) fn into_socket(self) -> Box<dyn Bytestream> {
+        self.socket.into_inner()
+    }
+
     /// Drops the socket without a word.
     pub(crate) fn vanish(self) {
         drop(self);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use fluxrelay::broker::{Actor, Scope};
 use fluxrelay::client::{
     ClientError, ClientState, Code, DeliveredCommand, PluginClient, PluginOptions, Report,
@@ -247,6 +248,32 @@ async fn a_stopping_broker_says_when_to_come_back() {
         assert!(delay_ms <= 50);
         assert!(raw.try_next().await.is_none());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_key_ends_connections_that_never_pause() {
+    let relay = Relay::start().await;
+    let registry = || relay.handle().registry();
+    let (id, key) = registry().by(Actor::LOCAL).create_key(StoreId(1), Scope::Publish, "shop").await.unwrap();
+    // Messages of one frame without an answer each, under a mask of zeros: the broker is never through with them.
+    let mut pong = BytesMut::from(&[0x82, 0x8c, 0, 0, 0, 0][..]);
+    Request::Pong { nonce: 7 }.encode(&mut pong).unwrap();
+    let pongs: Bytes = pong.repeat(64 * 1024).into();
+    let (mut floods, mut ends) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let socket = Raw::publisher(&relay, key.reveal()).await.into_socket();
+        let (answers, mut questions) = tokio::io::split(socket);
+        let pongs = pongs.clone();
+        floods.push(tokio::spawn(async move { while questions.write_all(&pongs).await.is_ok() {} }));
+        ends.push(answers);
+    }
+    let removing = Instant::now();
+    registry().by(Actor::LOCAL).remove_key(id).await.unwrap();
+    for answers in &mut ends {
+        assert!(soon("the error", answers.read(&mut [0; 64])).await.unwrap() > 0);
+    }
+    assert!(removing.elapsed() < Duration::from_secs(1), "{:?}", removing.elapsed());
+    floods.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,6 +24,21 @@ impl KeyWatch {
         KeyWatch { directory, key, removals }
     }
 
+    /// Whether the key is removed by now. Takes no lock while no key is removed.
+    pub fn is_removed(&mut self) -> bool {
+        let Some(key) = self.key else { return false };
+        // Marked as seen before the look: a removal that comes in between is seen the next time.
+        if !self.removals.has_changed().unwrap_or(false) {
+            return false;
+        }
+        self.removals.mark_unchanged();
+        let gone = self.directory.key(key).is_none();
+        if gone {
+            self.removals.mark_changed();
+        }
+        gone
+    }
+
     /// Returns once the key is removed. Cancel-safe.
     pub async fn removed(&mut self) {
         let Some(key) = self.key else { return pending().await };

@@ -136,6 +136,23 @@ async fn unknown_and_wrong_cost_the_same() {
 }
 
 #[tokio::test]
+async fn the_removal_of_a_key_is_seen_by_its_watch_alone() {
+    let (_dir, registry, _) = new();
+    let mut ids = Vec::new();
+    for name in ["shop", "forum"] {
+        let made = registry.by(Actor::LOCAL).create_key(DEFAULT_STORE, Scope::Publish, name).await;
+        ids.push(made.unwrap().0);
+    }
+    let mut watches = [Some(ids[0]), Some(ids[1]), None].map(|key| registry.watch_key(key));
+    assert_eq!(watches.each_mut().map(KeyWatch::is_removed), [false; 3]);
+    registry.by(Actor::LOCAL).remove_key(ids[0]).await.unwrap();
+    assert_eq!(watches.each_mut().map(KeyWatch::is_removed), [true, false, false]);
+    watches[0].removed().await;
+    // A watch that begins too late sees it too.
+    assert!(registry.watch_key(Some(ids[0])).is_removed());
+}
+
+#[tokio::test]
 async fn a_removed_key_is_refused_at_once() {
     let (_dir, registry, _) = new();
     let store = registry.by(Actor::LOCAL).create_store("shop").await.unwrap();
