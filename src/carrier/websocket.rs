@@ -34,6 +34,7 @@ pub(crate) struct WebSocket<S> {
     masks: Option<Box<Masks>>,
     out: Vec<u8>,
     written: usize,
+    progress: u64,
     replies: usize,
 }
 
@@ -58,7 +59,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocket<S> {
             .max_frame_size(Some(message_max));
         let context = WebSocketContext::from_partially_read(part.into(), role, Some(config));
         let masks = matches!(role, Role::Client).then(|| Box::new(Masks::new()));
-        WebSocket { stream, context, masks, out: Vec::new(), written: 0, replies: 0 }
+        WebSocket { stream, context, masks, out: Vec::new(), written: 0, progress: 0, replies: 0 }
     }
 
     fn poll_step(&mut self, read: bool, cx: &mut Context<'_>) -> Poll<Result<Step, Fault>> {
@@ -110,9 +111,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocket<S> {
                 return Poll::Ready(Err(lost(&ErrorKind::WriteZero.into())));
             }
             self.written += count;
+            self.progress += 1;
         }
         // TLS may still hold what it took, and forgets to send it.
         ready!(Pin::new(&mut self.stream).poll_flush(cx)).map_err(|error| lost(&error))?;
+        self.progress += u64::from(self.written > 0);
         self.written = 0;
         self.replies = 0;
         self.out.clear();
@@ -158,6 +161,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for WebSocket<S> {
     fn unwritten(&self) -> usize {
         // Bytes that the stream took and has not sent keep `out` from being empty.
         if self.out.is_empty() { 0 } else { (self.out.len() - self.written).max(1) }
+    }
+
+    fn progress(&self) -> u64 {
+        self.progress
     }
 
     fn on_login(&mut self) {
@@ -272,9 +279,21 @@ mod tests {
         assert!(wire.step(true).now_or_never().is_none(), "nothing was sent");
         assert!(wire.write().now_or_never().is_some_and(|written| !written.unwrap()));
         assert!(wire.unwritten() > 0 && wire.stream.sent.is_empty());
+        let taken = wire.progress();
+        assert!(wire.step(true).now_or_never().is_none() && wire.progress() == taken, "nothing was taken");
+        // As many bytes wait as before, and yet the peer took some.
+        wire.stream.is_full = false;
+        assert!(matches!(wire.step(true).now_or_never(), Some(Ok(Step::Written))));
+        wire.stream.is_full = true;
+        wire.queue(b"frame");
+        assert!(wire.step(true).now_or_never().is_none() && wire.unwritten() == 1);
+        assert!(wire.progress() > taken);
         wire.queue(b"more");
         wire.stream.is_full = false;
         assert!(matches!(wire.step(true).now_or_never(), Some(Ok(Step::Written))));
-        assert_eq!((wire.unwritten(), wire.stream.sent.as_slice()), (0, &b"\x82\x05frame\x82\x04more"[..]));
+        assert_eq!(
+            (wire.unwritten(), wire.stream.sent.as_slice()),
+            (0, &b"\x82\x05frame\x82\x05frame\x82\x04more"[..])
+        );
     }
 }

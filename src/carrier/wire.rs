@@ -44,6 +44,9 @@ pub(crate) trait Wire: Send {
     /// Bytes queued and not yet taken by the peer's side.
     fn unwritten(&self) -> usize;
 
+    /// A number that rises whenever the peer's side takes some of them.
+    fn progress(&self) -> u64;
+
     /// The peer is known, or has shown a credential with the right tag: the limits of frames after login apply.
     fn on_login(&mut self);
 

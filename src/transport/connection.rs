@@ -239,10 +239,10 @@ impl<'a, W: Wire> Connection<'a, W> {
         if let RoleState::Plugin(plugin) = &mut self.role {
             plugin.on_tick(&mut self.out);
         }
-        let unwritten = self.wire.unwritten();
-        self.pulse.stuck =
-            if unwritten > 0 && unwritten == self.pulse.unwritten { self.pulse.stuck + 1 } else { 0 };
-        self.pulse.unwritten = unwritten;
+        let waiting = (self.wire.unwritten() > 0).then(|| self.wire.progress());
+        let is_stuck = waiting.is_some() && waiting == self.pulse.waiting;
+        self.pulse.stuck = if is_stuck { self.pulse.stuck + 1 } else { 0 };
+        self.pulse.waiting = waiting;
         if self.settings.heartbeat / 2 * self.pulse.stuck >= self.settings.write_timeout {
             return Err(Ending::code(Code::SlowReader));
         }
@@ -292,7 +292,8 @@ async fn removed(key: &mut Option<KeyWatch>) {
 struct Pulse {
     heard: bool,
     quiet: u32,
-    unwritten: usize,
+    /// The wire's progress at the last tick, if bytes waited then.
+    waiting: Option<u64>,
     stuck: u32,
 }
 
