@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fluxrelay::broker::Scope;
+use fluxrelay::broker::{self, Actor, FailedLoginLimit, Scope};
 use fluxrelay::client::{
     ClientError, ClientState, ClientTls, Code, Fingerprint, Order, OrderCommand, PluginClient, PluginOptions,
     PublisherClient, PublisherOptions, Servers, Trust,
 };
 use fluxrelay::engine::Status;
-use fluxrelay::protocol::{PLUGIN_PATH, Request};
+use fluxrelay::ids::StoreId;
+use fluxrelay::protocol::{PLUGIN_PATH, PUBLISHER_PATH, PublisherHello, Request, Response, VERSION};
 use fluxrelay::tls::ServerTls;
 use fluxrelay::transport::TransportSettings;
 use rustls::crypto::aws_lc_rs;
@@ -41,9 +42,17 @@ impl Secure {
     }
 
     async fn start_with(settings: TransportSettings) -> Secure {
+        Secure::start_changed(settings, |_| {}).await
+    }
+
+    async fn start_changed(
+        settings: TransportSettings,
+        change: impl FnOnce(&mut broker::Settings),
+    ) -> Secure {
         let pki = Pki::new();
         let tls = ServerTls::open(&pki.path("a.crt"), &pki.path("a.key")).unwrap();
-        let relay = Relay::start_with(TransportSettings { tls: Some(tls.clone()), ..settings }).await;
+        let relay =
+            Relay::start_changed(TransportSettings { tls: Some(tls.clone()), ..settings }, change).await;
         Secure { relay, pki, tls }
     }
 
@@ -78,6 +87,14 @@ impl Secure {
             .with_no_client_auth();
         let name = ServerName::try_from("127.0.0.1").unwrap();
         TlsConnector::from(Arc::new(config)).connect(name, socket).await
+    }
+
+    /// An upgraded connection from an address of this machine, by hand.
+    async fn raw(&self, from: &str, path: &str, bearer: Option<&str>) -> Raw {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(from.parse().unwrap()).unwrap();
+        let socket = socket.connect(self.relay.address).await.unwrap();
+        Raw::upgrade(self.handshake(socket).await.unwrap(), path, bearer).await
     }
 
     async fn connect(&self) -> TcpStream {
@@ -249,6 +266,55 @@ async fn one_deadline_counts_from_the_socket_to_the_login() {
         silent(Box::new(stream), since).await;
     };
     tokio::join!(nothing, half_a_handshake, late(""), late("GET /healthz HTTP/1.1\r\nHost:"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tickets_revoked_credentials_and_failed_logins_are_the_same_through_tls() {
+    let once = FailedLoginLimit { per_second: 1, burst: 1 };
+    let mut secure =
+        Secure::start_changed(TransportSettings::default(), |broker| broker.failed_logins = once).await;
+    let server = secure.relay.server("lobby").await;
+    let options = secure.plugin(&server, secure.ca());
+    let plugin = PluginClient::start(options, running(&Arc::default())).await.unwrap();
+    soon("a session", plugin.connected()).await.unwrap();
+    secure.relay.restart().await;
+    secure.relay.sessions(1).await;
+    assert_eq!((secure.relay.logins().by_ticket, secure.relay.logins().hashed), (1, 0));
+
+    let handle = secure.relay.handle();
+    handle.registry().by(Actor::LOCAL).regenerate_token(server.id).await.unwrap();
+    handle.token_regenerated(server.id).await.unwrap();
+    let mut state = plugin.state();
+    let ended = state.wait_for(|state| matches!(state, ClientState::Ended(_)));
+    let ClientState::Ended(error) = soon("the end", ended).await.unwrap().clone() else {
+        panic!("not ended")
+    };
+    assert!(matches!(*error, ClientError::Refused { code: Code::TokenRevoked, .. }), "{error}");
+
+    let (key, text) =
+        handle.registry().by(Actor::LOCAL).create_key(StoreId(1), Scope::Publish, "shop").await.unwrap();
+    let mut publisher = secure.raw("127.0.0.1:0", PUBLISHER_PATH, Some(text.reveal())).await;
+    publisher
+        .send(Request::PublisherHello(PublisherHello {
+            version_min: VERSION,
+            version_max: VERSION,
+            ..PublisherHello::default()
+        }))
+        .await;
+    assert!(matches!(publisher.next().await.get(), Response::PublisherWelcome(_)));
+    handle.registry().by(Actor::LOCAL).remove_key(key).await.unwrap();
+    assert_eq!(publisher.ended().await.0, Code::TokenRevoked);
+
+    // The old token, from one network until it is over its limit, and then from another.
+    let login = async |from| {
+        let mut raw = secure.raw(from, PLUGIN_PATH, None).await;
+        raw.send(Request::PluginHello(plugin_hello(&server.token))).await;
+        raw.ended().await.0
+    };
+    assert_eq!(login("127.0.0.1:0").await, Code::InvalidCredentials);
+    let over = async { while login("127.0.0.2:0").await != Code::LoginBusy {} };
+    soon("the limit", over).await;
+    assert_eq!(login("127.0.1.1:0").await, Code::InvalidCredentials);
 }
 
 #[tokio::test(flavor = "multi_thread")]
