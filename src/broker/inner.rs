@@ -137,7 +137,7 @@ impl Inner {
     pub(super) fn resolve(&self, store: StoreId, request: OrderRequest) -> Result<Box<NewOrder>, Unresolved> {
         let key = request.key.as_deref().map(|key| KeyDigest {
             key: self.fingerprints.key(store, key),
-            body: self.fingerprints.body(|take| canonical(&request, take)),
+            body: self.fingerprints.body(&canonical(&request)),
         });
         let OrderRequest { reference, player, ordered, commands: requested, .. } = request;
         let now = self.clock.now();

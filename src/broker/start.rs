@@ -1,12 +1,13 @@
 //! Start and stop: opens the disk, recovers the shards, runs the threads, and ends them in order.
 
+use std::mem;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -26,8 +27,15 @@ use crate::credentials::HashCost;
 use crate::engine::{self, Counters, Output, Shard};
 use crate::ids::{FrameNo, ShardNo};
 use crate::limits::TICKET_HOURS_MAX;
-use crate::storage::{self, FrameEncoder, FrameHash, OpenOptions, Recovered, RecoveryReport, StorageError};
+use crate::storage::{
+    self, FrameEncoder, FrameHash, OpenOptions, Recovered, Recovery, RecoveryReport, RedbRest, StorageError,
+};
 use crate::time::{Millis, UnixMs};
+
+/// Recovered pieces that are handed over at once, frames apart.
+const PIECES_PER_BATCH: usize = 1024;
+/// Batches that are read ahead of the restoring.
+const BATCHES_AHEAD: usize = 8;
 
 /// What the broker needs to know; checked before.
 #[derive(Debug, Clone)]
@@ -106,7 +114,7 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
     for server in registry.servers(None) {
         shards[usize::from(server.id.shard(settings.shards).0)].restore_server(server.id, server.store);
     }
-    let report = recovery.replay(&rest, &mut |recovered| restore(&mut shards, settings.shards, recovered))?;
+    let report = replay(recovery, &rest, &mut shards, settings.shards)?;
     let (senders, outlets): (Vec<_>, Vec<_>) = shards.iter().map(|_| inbox()).unzip();
     let (to_journal, from_shards) = unbounded();
     let failure = watch::Sender::new(None);
@@ -186,6 +194,35 @@ fn open_registry(
     Ok((registry, first_start, owner))
 }
 
+/// Restores the shards: one thread reads and checks, this one restores, so that recovery takes as long as the slower of
+/// the two.
+fn replay(
+    recovery: Recovery,
+    rest: &RedbRest,
+    shards: &mut [Shard],
+    count: u16,
+) -> Result<RecoveryReport, StorageError> {
+    let (sender, batches) = bounded(BATCHES_AHEAD);
+    thread::scope(|scope| {
+        let reading = scope.spawn(move || {
+            let mut batch = Vec::with_capacity(PIECES_PER_BATCH);
+            let report = recovery.replay(rest, &mut |piece| {
+                // A frame is a batch by itself.
+                let full = batch.len() + 1 >= PIECES_PER_BATCH || matches!(piece, Recovered::Frame { .. });
+                batch.push(piece);
+                if full {
+                    // The other end goes away only with this thread.
+                    let _ = sender.send(mem::replace(&mut batch, Vec::with_capacity(PIECES_PER_BATCH)));
+                }
+            })?;
+            let _ = sender.send(batch);
+            Ok(report)
+        });
+        batches.into_iter().flatten().for_each(|piece| restore(shards, count, piece));
+        reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// Gives a shard, or all of them, one recovered piece.
 fn restore(shards: &mut [Shard], count: u16, recovered: Recovered) {
     match recovered {
@@ -227,7 +264,7 @@ fn spawn_shards(
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(run).expect("a thread can be started at start-up")
+    thread::Builder::new().name(name.to_owned()).spawn(run).expect("a thread can be started at start-up")
 }
 
 impl Running {

@@ -118,10 +118,16 @@ impl Shard {
         }
         self.commands[slot].set(Flag::Dirty, false);
         let row = self.row(slot);
+        let command = &mut self.commands[slot];
         if row.status.is_terminal() {
+            if command.is(Flag::AtRest) {
+                command.set(Flag::AtRest, false);
+                part.no_longer_live.push(row.id.seq);
+            }
             self.checkpoint.ended.push((slot, row.rev));
             part.ended.push(row);
         } else {
+            command.set(Flag::AtRest, true);
             part.live.push(row);
         }
     }

@@ -75,6 +75,8 @@ pub(super) enum Flag {
     Kept = 512,
     /// Went out in this run of the broker, so all before it in its ordered order had ended.
     WentInTurn = 1024,
+    /// The store at rest has a row of it as a live one.
+    AtRest = 2048,
 }
 
 /// What most commands lack.
@@ -181,6 +183,7 @@ impl Command {
         };
         command.set(Flag::RequireOnline, row.require_online);
         command.set(Flag::Rerun, row.on_doubt == OnDoubt::Rerun);
+        command.set(Flag::AtRest, true);
         command.set(Flag::Sent, row.history.iter().any(|entry| entry.status == Status::Delivered));
         let later = row.history.get(1..).unwrap_or_default();
         command.set(Flag::LatestSpilled, !later.is_empty());

@@ -282,8 +282,9 @@ impl World {
         for part in underway.parts {
             assert!(part.contains <= self.durable);
             rest.live.extend(part.live.into_iter().map(|row| (row.id, row)));
+            rest.live.retain(|id, _| !part.no_longer_live.contains(&id.seq));
             for row in part.ended {
-                rest.live.remove(&row.id);
+                assert!(!rest.live.contains_key(&row.id), "{} has ended and stays among the live", row.id);
                 rest.ended.insert(row.id, row);
             }
             rest.orders.extend(part.orders.into_iter().map(|row| (row.id, row)));

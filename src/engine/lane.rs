@@ -97,6 +97,10 @@ impl Lane {
     /// A command by its seq. Answers come in order as a rule: the one after the last found is tried first.
     pub(super) fn find(&self, commands: &Slab<Command>, seq: Seq) -> Option<u32> {
         let is_it = |slot: &u32| commands[*slot].seq == seq;
+        // Beyond the last one: what recovery asks about nearly every command.
+        if self.slots.back().is_none_or(|last| commands[*last].seq < seq) {
+            return None;
+        }
         let next = self.found.get() + 1;
         if let Some(slot) = self.at(next).filter(is_it) {
             self.found.set(next);

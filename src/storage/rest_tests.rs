@@ -63,7 +63,7 @@ fn what_ends_leaves_the_live_ones() {
     let ended = vec![command(1, 64, Status::Completed)];
     // A part that saw it live, written together with one that saw it end.
     let stale = ImagePart { live: vec![command(1, 64, Status::Pending)], ..ImagePart::default() };
-    let part = ImagePart { ended, ..ImagePart::default() };
+    let part = ImagePart { ended, no_longer_live: vec![Seq(64)], ..ImagePart::default() };
     rest.write(Checkpoint { parts: vec![stale, part], totals: vec![] }).unwrap();
     let table = rest.db().begin_read().unwrap().open_table(LIVE).unwrap();
     let left: Vec<u64> = table.iter().unwrap().map(|row| row.unwrap().0.value()).collect();

@@ -299,6 +299,7 @@ impl Run {
             let rows = if known.status == Status::Completed { &mut part.ended } else { &mut part.live };
             rows.push(row(*seq, known));
         }
+        part.no_longer_live = part.ended.iter().map(|row| row.id.seq).collect();
         part
     }
 }

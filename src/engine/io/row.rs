@@ -113,8 +113,11 @@ pub struct KeyRow {
 pub struct ImagePart {
     /// Commands that have not ended (failed and in-doubt ones included): insert or replace.
     pub live: Vec<CommandRow>,
-    /// Commands that have ended: insert, and remove from the live ones.
+    /// Commands that have ended: insert.
     pub ended: Vec<CommandRow>,
+    /// Those of `ended` that an earlier checkpoint brought as live ones: remove them there. Most have ended before any
+    /// checkpoint saw them.
+    pub no_longer_live: Vec<Seq>,
     /// New orders.
     pub orders: Vec<OrderRow>,
     /// New keys.

@@ -59,6 +59,7 @@ impl<'a> Write<'a> {
         self.meta.next_seq = self.meta.next_seq.max(part.next_seq);
         part.live.sort_unstable_by_key(|row| row.id.seq);
         part.ended.sort_unstable_by_key(|row| row.id.seq);
+        part.no_longer_live.sort_unstable();
         part.orders.sort_unstable_by_key(|row| row.id.seq);
         self.live(&part)?;
         self.ended(&part.ended)?;
@@ -94,8 +95,8 @@ impl<'a> Write<'a> {
         for row in &part.live {
             table.insert(row.id.seq.0, &encode_command(row)[..]).map_err(self.file.redb("write"))?;
         }
-        for row in &part.ended {
-            table.remove(row.id.seq.0).map_err(self.file.redb("write"))?;
+        for seq in &part.no_longer_live {
+            table.remove(seq.0).map_err(self.file.redb("write"))?;
         }
         Ok(())
     }
