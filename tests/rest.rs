@@ -135,6 +135,20 @@ async fn a_repeated_order_is_the_same_order_also_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_order_is_answered_although_its_server_is_gone() {
+    let relay = Relay::start();
+    let (server, _) = relay.server("survival").await;
+    let order = json!({"commands": [{"server": server, "command": "say a"}]});
+    let first = relay.admin().publish("invoice-1", &order).await.expect(201);
+    relay.admin().delete(&format!("/v1/servers/{server}")).await.expect(204);
+    assert_eq!(relay.admin().publish("invoice-1", &order).await.expect(200), first);
+    let mut other = order.clone();
+    other["commands"][0]["command"] = json!("say b");
+    relay.admin().publish("invoice-1", &other).await.refused(409, "key_conflict");
+    relay.admin().publish("invoice-2", &order).await.refused(422, "unknown_server");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_order_is_all_or_nothing() {
     let relay = Relay::start();
     let admin = relay.admin();

@@ -26,7 +26,7 @@ use super::{journal_thread, keeper};
 use crate::credentials::HashCost;
 use crate::engine::{self, Counters, Output, Shard};
 use crate::ids::{FrameNo, ShardNo};
-use crate::limits::TICKET_HOURS_MAX;
+use crate::limits::{SHARDS_MAX, TICKET_HOURS_MAX};
 use crate::storage::{
     self, FrameEncoder, FrameHash, OpenOptions, Recovered, Recovery, RecoveryReport, RedbRest, StorageError,
 };
@@ -36,6 +36,11 @@ use crate::time::{Millis, UnixMs};
 const PIECES_PER_BATCH: usize = 1024;
 /// Batches that are read ahead of the restoring.
 const BATCHES_AHEAD: usize = 8;
+
+/// 2026-01-01T00:00:00Z, before the first data directory: numbers count from there, so that they stay short.
+const SEQS_BEGAN: UnixMs = UnixMs(1_767_225_600_000);
+/// Commands that one data directory can accept in a millisecond, taken over its life.
+const SEQS_PER_MS_MAX: u64 = 1_000;
 
 /// What the broker needs to know; checked before.
 #[derive(Debug, Clone)]
@@ -247,6 +252,7 @@ fn spawn_shards(
     inner: &Arc<Inner>,
 ) -> Vec<JoinHandle<()>> {
     let now = inner.clock.now();
+    let next_seq = if report.next_seq == 0 { first_seq(now) } else { report.next_seq };
     let mut threads = Vec::with_capacity(shards.len());
     for (mut shard, outlet) in shards.into_iter().zip(outlets) {
         let no = ShardNo(u16::try_from(threads.len()).expect("there are at most SHARDS_MAX shards"));
@@ -254,13 +260,19 @@ fn spawn_shards(
         let (last_frame, last_hash) = end.map_or((FrameNo(0), FrameHash([0; 16])), |end| (end.no, end.hash));
         let encoder = FrameEncoder::new(no, boot, last_frame, last_hash);
         let mut outputs: Vec<Output> = Vec::new();
-        shard.restore_next_seq(report.next_seq);
+        shard.restore_next_seq(next_seq);
         shard.restore_frame_no(last_frame);
         shard.restore_done(now, &mut outputs);
         let thread = ShardThread::new(no, shard, encoder, last_frame, outlet, Arc::clone(inner));
         threads.push(spawn(&format!("shard-{}", no.0), move || thread.run(outputs)));
     }
     threads
+}
+
+/// Where the numbers of a new data directory begin: above all that an earlier one can have given out by now. What a
+/// plugin's ledger kept from an earlier directory then names no command of this one.
+fn first_seq(now: UnixMs) -> u64 {
+    now.0.saturating_sub(SEQS_BEGAN.0) * SEQS_PER_MS_MAX * u64::from(SHARDS_MAX)
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {

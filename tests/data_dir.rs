@@ -1,0 +1,94 @@
+//! What a data directory promises over restarts, and over being made anew.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use fluxrelay::broker::{self, Actor, OrderRequest, RequestedCommand, Running, Settings, Target};
+use fluxrelay::credentials::HashCost;
+use fluxrelay::engine::{NewCommand, OnDoubt};
+use fluxrelay::ids::{ServerId, StoreId};
+use fluxrelay::time::Millis;
+
+/// How long the checkpoint may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Checkpoints by time are far away.
+fn start(dir: &Path) -> Running {
+    let settings = Settings {
+        checkpoint_every: Millis::seconds(3600),
+        hash_cost: HashCost::TINY,
+        ..Settings::new(dir.to_owned())
+    };
+    broker::start(settings).expect("the broker starts")
+}
+
+fn order(server: ServerId) -> OrderRequest {
+    let command = NewCommand {
+        server: ServerId(0),
+        text: "say hi".into(),
+        player: None,
+        require_online: false,
+        not_before: None,
+        expires_at: None,
+        on_doubt: OnDoubt::Hold,
+        labels: None,
+    };
+    let commands = vec![RequestedCommand { target: Target::One(server), delay: None, command }];
+    OrderRequest { key: None, reference: None, player: None, ordered: false, commands }
+}
+
+/// The files as a kill would leave them: nothing is on its way when they are copied.
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        fs::copy(&path, to.join(path.file_name().expect("a name"))).expect("a copy");
+    }
+}
+
+/// A broker that is killed again and again must not replay an ever longer journal.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_recovery_replays_is_checkpointed_at_once() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let running = start(first.path());
+    let changes = running.handle().registry().by(Actor::LOCAL);
+    let (server, _) = changes.create_server(StoreId(1), "survival", "").await.unwrap();
+    running.handle().publish(StoreId(1), order(server.id)).await.unwrap();
+    assert_eq!(running.handle().stats().checkpoints, 0);
+    copy(first.path(), second.path());
+
+    let recovered = start(second.path());
+    assert!(recovered.recovery().frames > 0, "the order is in the journal alone");
+    let checkpointed = async {
+        while recovered.handle().stats().checkpoints == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, checkpointed).await.expect("a checkpoint comes at once");
+    recovered.stop().await.unwrap();
+    running.stop().await.unwrap();
+
+    let again = start(second.path());
+    assert_eq!((again.recovery().frames, again.recovery().live), (0, 1), "it is at rest, and there alone");
+    again.stop().await.unwrap();
+}
+
+/// A plugin's ledger may hold outcomes of a directory that is no more: they must not be taken for those of new commands.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_directory_gives_out_no_number_of_an_earlier_one() {
+    let mut highest = 0;
+    for _ in 0..2 {
+        let dir = tempfile::tempdir().unwrap();
+        let running = start(dir.path());
+        let changes = running.handle().registry().by(Actor::LOCAL);
+        let (server, _) = changes.create_server(StoreId(1), "survival", "").await.unwrap();
+        assert_eq!(server.id, ServerId(1), "the same server, as far as a ledger can tell");
+        for _ in 0..3 {
+            let published = running.handle().publish(StoreId(1), order(server.id)).await.unwrap();
+            let seq = published.commands[0].seq.0;
+            assert!(seq > highest, "{seq} after {highest}");
+            highest = seq;
+        }
+        running.stop().await.unwrap();
+    }
+}
