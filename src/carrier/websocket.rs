@@ -57,7 +57,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocket<S> {
             .max_write_buffer_size(8 * 1024)
             .max_message_size(Some(message_max))
             .max_frame_size(Some(message_max));
-        let context = WebSocketContext::from_partially_read(part.into(), role, Some(config));
+        // A copy of just its length: it may lie in a far larger buffer, which must not be kept as ours.
+        let context = WebSocketContext::from_partially_read(part.to_vec(), role, Some(config));
         let masks = matches!(role, Role::Client).then(|| Box::new(Masks::new()));
         WebSocket { stream, context, masks, out: Vec::new(), written: 0, progress: 0, replies: 0 }
     }

@@ -41,9 +41,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const QUIET_TICKS_PING: u32 = 2;
 const QUIET_TICKS_MAX: u32 = 5;
 
-/// Runs a connection to its end.
+/// Runs a connection to its end. Its future is what an idle connection costs, so it has no room for what is needed for a
+/// moment only: that is boxed. The wire is, because a future keeps room for an argument twice.
 pub(super) async fn run<W: Wire>(
-    mut wire: W,
+    mut wire: Box<W>,
     login_as: Login,
     handle: &Handle,
     settings: &TransportSettings,
@@ -54,7 +55,7 @@ pub(super) async fn run<W: Wire>(
     };
     let address = login_as.peer;
     let mut who = String::new();
-    let ending = match login(&mut wire, &login_as, handle).await {
+    let ending = match Box::pin(login(&mut *wire, &login_as, handle)).await {
         Err(ending) => ending,
         Ok(logged_in) => {
             drop(login_as);
@@ -63,7 +64,7 @@ pub(super) async fn run<W: Wire>(
                 Peer::Publisher(principal) => principal.store.to_string(),
             };
             tracing::debug!(role, peer = %address, who, "logged in");
-            match serve(&mut wire, logged_in, handle, settings).await {
+            match serve(&mut *wire, logged_in, handle, settings).await {
                 Ok(never) => match never {},
                 Err(ending) => ending,
             }
@@ -74,7 +75,7 @@ pub(super) async fn run<W: Wire>(
         let mut out = BytesMut::new();
         frame.encode(&mut out).expect("details are short");
         wire.queue(&out);
-        let _ = timeout(CLOSE_TIMEOUT, wire.close(close, ending.name())).await;
+        let _ = Box::pin(timeout(CLOSE_TIMEOUT, wire.close(close, ending.name()))).await;
     }
 }
 
@@ -84,7 +85,7 @@ async fn serve<W: Wire>(
     handle: &Handle,
     settings: &TransportSettings,
 ) -> Result<Infallible, Ending> {
-    let mut connection = Connection::open(wire, logged_in, handle, settings).await?;
+    let mut connection = Box::pin(Connection::open(wire, logged_in, handle, settings)).await?;
     connection.serve().await
 }
 
@@ -187,9 +188,10 @@ impl<'a, W: Wire> Connection<'a, W> {
         if self.key.as_mut().is_some_and(KeyWatch::is_removed) {
             return Err(key_removed());
         }
+        // Boxed, see `run`: an allocation for each message that comes in is nothing beside the system call that read it.
         match &mut self.role {
-            RoleState::Plugin(plugin) => plugin.on_frames(message, &mut self.out).await,
-            RoleState::Publisher(publisher) => publisher.on_frames(message, &mut self.out).await,
+            RoleState::Plugin(plugin) => Box::pin(plugin.on_frames(message, &mut self.out)).await,
+            RoleState::Publisher(publisher) => Box::pin(publisher.on_frames(message, &mut self.out)).await,
         }
     }
 

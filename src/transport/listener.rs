@@ -196,6 +196,22 @@ async fn upgraded(
         Role::Plugin => PLUGIN_READ_BYTES,
         Role::Publisher => PUBLISHER_READ_BYTES,
     };
-    let wire = WebSocket::server(parts.io.into_inner(), parts.read_buf, read_bytes);
+    let wire = Box::new(WebSocket::server(parts.io.into_inner(), parts.read_buf, read_bytes));
     connection::run(wire, login, &shared.handle, &shared.settings).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of the future that a function with these arguments gives.
+    fn future_bytes<A, B, C, D, F>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_is_small_while_it_is_idle() {
+        let bytes = future_bytes(upgraded);
+        assert!(bytes <= 1792, "{bytes}");
+    }
 }
