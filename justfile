@@ -29,3 +29,8 @@ figures:
     cargo run --release -- bench throughput
     cargo run --release -- bench latency
     cargo run --release -- bench backlog
+    cargo run --release -- bench idle
+    cargo run --release -- bench idle --tls
+    cargo run --release -- bench storm
+    cargo run --release -- bench storm --forged 1000
+    cargo run --release -- bench storm --expired

@@ -15,6 +15,7 @@ mod events;
 mod exit;
 mod https;
 mod node;
+mod open_files;
 mod output;
 mod plugin;
 mod publish;

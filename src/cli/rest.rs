@@ -81,6 +81,13 @@ impl Rest {
         self.call("GET", path, None, &[])
     }
 
+    /// `GET path` of something that is no JSON.
+    pub(super) fn text(&self, path: &str) -> Result<String, CliError> {
+        let mut response = self.send("GET", path, None, &[])?;
+        let (status, text) = (response.status().as_u16(), self.read_body(&mut response)?);
+        if status == 200 { Ok(text) } else { Err(refusal(status, &text, self.key.is_some())) }
+    }
+
     /// `POST path` with a JSON body.
     pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, CliError> {
         self.call("POST", path, Some(body), &[])

@@ -7,6 +7,7 @@ use super::certificate;
 use super::clock;
 use super::exit::CliError;
 use super::node::{Node, storage_failed};
+use super::open_files::{self, FILES_BESIDE};
 use super::output::line;
 use super::settings;
 use crate::config::{Config, ServeArgs};
@@ -18,12 +19,21 @@ pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
     let config = args.load().map_err(|error| CliError::usage(error.to_string()))?;
     telemetry::start(&config.log, config.log_format);
     tracing::info!(settings = %config, "starting");
+    raise_open_files(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.runtime_threads)
         .enable_all()
         .build()
         .map_err(|error| CliError::local("cannot start the runtime", error))?;
     runtime.block_on(serve(config))
+}
+
+/// Raises the limit of open files, and says when there may be fewer than connections.
+fn raise_open_files(config: &Config) {
+    let (open_files, connections_max) = (open_files::raise(), config.connections_max);
+    if open_files < connections_max as u64 + FILES_BESIDE {
+        tracing::info!(open_files, connections_max, "fewer files may be open than connections_max");
+    }
 }
 
 async fn serve(config: Config) -> Result<(), CliError> {

@@ -30,6 +30,10 @@ pub(in crate::cli) enum BenchMode {
     Latency(LatencyArgs),
     /// Commands for offline servers: accepted per second, memory each, kill -9, time until ready, drained
     Backlog(BacklogArgs),
+    /// Logged-in plugins with nothing to do: the broker's memory for each, and its CPU
+    Idle(IdleArgs),
+    /// Plugins on TLS lose their broker to kill -9: how soon each is back, and what others notice of it
+    Storm(StormArgs),
 }
 
 /// Which broker is measured.
@@ -45,6 +49,17 @@ pub(in crate::cli) struct BenchTarget {
     pub(in crate::cli) tls: TlsArgs,
     /// Directory for the temporary data directory, to choose the disk
     #[arg(long, value_name = "DIR", conflicts_with = "url")]
+    pub(in crate::cli) data_in: Option<PathBuf>,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
+}
+
+/// The bench's own broker, which is the only one that it measures.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct OwnBroker {
+    /// Directory for the temporary data directory, to choose the disk
+    #[arg(long, value_name = "DIR")]
     pub(in crate::cli) data_in: Option<PathBuf>,
     /// Print JSON, for scripts
     #[arg(long)]
@@ -113,10 +128,42 @@ pub(in crate::cli) struct BacklogArgs {
     /// Commands in each order, for as many different servers
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=200))]
     pub(in crate::cli) per_order: u32,
-    /// Directory for the temporary data directory, to choose the disk
-    #[arg(long, value_name = "DIR")]
-    pub(in crate::cli) data_in: Option<PathBuf>,
-    /// Print JSON, for scripts
+    #[command(flatten)]
+    pub(in crate::cli) own: OwnBroker,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct IdleArgs {
+    /// Connected servers
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    pub(in crate::cli) servers: u32,
+    /// TLS, with a self-signed certificate whose fingerprint the plugins trust
     #[arg(long)]
-    pub(in crate::cli) json: bool,
+    pub(in crate::cli) tls: bool,
+    /// How long to measure, once without connections and once with all of them
+    #[arg(long, default_value = "15s", value_name = "SPAN", value_parser = values::span)]
+    pub(in crate::cli) duration: Duration,
+    #[command(flatten)]
+    pub(in crate::cli) own: OwnBroker,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct StormArgs {
+    /// Connected servers
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    pub(in crate::cli) servers: u32,
+    /// Logins a second with forged tokens, from the kill to the end
+    #[arg(long, default_value_t = 0, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub(in crate::cli) forged: u32,
+    /// The tickets are worth nothing after the restart: every server needs a password hash, at its full cost
+    #[arg(long)]
+    pub(in crate::cli) expired: bool,
+    /// Orders a second to connected servers, before the kill and during the storm
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(in crate::cli) rate: u32,
+    /// How long to measure deliveries before the kill
+    #[arg(long, default_value = "10s", value_name = "SPAN", value_parser = values::span)]
+    pub(in crate::cli) duration: Duration,
+    #[command(flatten)]
+    pub(in crate::cli) own: OwnBroker,
 }

@@ -13,12 +13,14 @@ use crate::cli::clock;
 use crate::cli::exit::CliError;
 use crate::cli::rest::{Rest, read_secret};
 use crate::cli::tls::TlsArgs;
-use crate::tls::ClientTls;
+use crate::tls::{ClientTls, Fingerprint, Trust};
 
 /// How long a broker may take to start before the bench gives up.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// What `serve` prints before its address.
 const LISTENING: &str = "listening on ";
+/// What it prints before that, with TLS.
+const FINGERPRINT: &str = "certificate fingerprint: ";
 
 /// Unit of the times in `/proc/PID/stat`: Linux shows them in hundredths of a second on every architecture.
 const MS_PER_TICK: u64 = 10;
@@ -34,6 +36,14 @@ pub(super) struct Broker {
 struct Own {
     process: Child,
     data: TempDir,
+    secure: bool,
+}
+
+/// What a broker said when it began to serve.
+struct Spawned {
+    process: Child,
+    url: String,
+    fingerprint: Option<Fingerprint>,
 }
 
 /// CPU and memory of a process.
@@ -52,9 +62,11 @@ impl Broker {
         Ok(Broker { url: url.trim_end_matches('/').to_owned(), key: key.to_owned(), tls, own: None })
     }
 
-    /// Starts one from this same binary, once `prepare` has filled its data directory; that is removed with it.
+    /// Starts one from this same binary, once `prepare` has filled its data directory; that is removed with it. A
+    /// `secure` one speaks TLS with a certificate of its own.
     pub(super) fn start<T>(
         data_in: Option<&Path>,
+        secure: bool,
         prepare: impl FnOnce(&Path) -> Result<T, CliError>,
     ) -> Result<(Broker, T), CliError> {
         let made = match data_in {
@@ -63,10 +75,12 @@ impl Broker {
         };
         let data = made.map_err(|error| CliError::local("cannot make a data directory", error))?;
         let prepared = prepare(data.path())?;
-        let (process, url) = spawn(data.path(), "127.0.0.1:0")?;
-        let own = Own { process, data };
+        let Spawned { process, url, fingerprint } = spawn(data.path(), "127.0.0.1:0", secure)?;
+        let own = Own { process, data, secure };
         let key = read_secret(&own.data.path().join("admin.key"))?;
-        Ok((Broker { url, key, tls: None, own: Some(own) }, prepared))
+        let trust = fingerprint.map(|fingerprint| ClientTls::new(&Trust::Fingerprint(fingerprint)));
+        let tls = trust.transpose().map_err(|error| CliError::local("cannot use TLS", error))?;
+        Ok((Broker { url, key, tls, own: Some(own) }, prepared))
     }
 
     /// `http://host:port` or `https://host:port`.
@@ -103,17 +117,40 @@ impl Broker {
 
     /// `kill -9`, then a start on the same data directory and port; how long until it is ready.
     pub(super) fn kill_and_restart(&mut self) -> Result<Duration, CliError> {
-        let own =
-            self.own.as_mut().ok_or_else(|| CliError::usage("only a broker of the bench's own is killed"))?;
-        let gone = |error| CliError::local("cannot kill the broker", error);
-        own.process.kill().map_err(gone)?;
-        own.process.wait().map_err(gone)?;
+        self.kill()?;
         let started = clock::now();
-        let address = self.url.trim_start_matches("http://").to_owned();
-        (own.process, self.url) = spawn(own.data.path(), &address)?;
+        self.restart()?;
         let rest = self.rest()?;
         wait_ready(&rest, started)?;
         Ok(started.elapsed())
+    }
+
+    /// `kill -9`; it is gone when this returns.
+    pub(super) fn kill(&mut self) -> Result<(), CliError> {
+        let own = self.own()?;
+        let gone = |error| CliError::local("cannot kill the broker", error);
+        own.process.kill().map_err(gone)?;
+        own.process.wait().map(drop).map_err(gone)
+    }
+
+    /// Starts the killed one again, on the same data directory and port; returns when it has recovered and accepts.
+    pub(super) fn restart(&mut self) -> Result<(), CliError> {
+        let address = self.url.split_once("://").map_or("", |(_, address)| address).to_owned();
+        let own = self.own()?;
+        let spawned = spawn(own.data.path(), &address, own.secure)?;
+        own.process = spawned.process;
+        Ok(())
+    }
+
+    /// Removes a file of its data directory, while it does not run.
+    pub(super) fn remove_file(&mut self, name: &str) -> Result<(), CliError> {
+        let file = self.own()?.data.path().join(name);
+        let cannot = |error| CliError::local(format_args!("cannot remove {}", file.display()), error);
+        std::fs::remove_file(&file).map_err(cannot)
+    }
+
+    fn own(&mut self) -> Result<&mut Own, CliError> {
+        self.own.as_mut().ok_or_else(|| CliError::usage("only a broker of the bench's own is killed"))
     }
 }
 
@@ -125,7 +162,7 @@ impl Drop for Own {
     }
 }
 
-fn spawn(data: &Path, listen: &str) -> Result<(Child, String), CliError> {
+fn spawn(data: &Path, listen: &str, secure: bool) -> Result<Spawned, CliError> {
     let cannot = |error| CliError::local("cannot start a broker", error);
     let binary: PathBuf = std::env::current_exe().map_err(cannot)?;
     let mut process = Command::new(binary)
@@ -135,20 +172,25 @@ fn spawn(data: &Path, listen: &str) -> Result<(Child, String), CliError> {
         .env("FLUXRELAY_LOG", "warn")
         // What one store may take is not what is measured.
         .env("FLUXRELAY_STORE_COMMANDS_PER_SECOND", "0")
+        .env("FLUXRELAY_TLS_SELF_SIGNED", secure.to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .map_err(cannot)?;
     let stdout = process.stdout.take().expect("a pipe that was asked for is there");
     let mut lines = BufReader::new(stdout).lines();
-    let address = lines.by_ref().map_while(Result::ok).find_map(|line| {
-        let (_, address) = line.split_once(LISTENING)?;
-        Some(address.split_whitespace().next().unwrap_or_default().to_owned())
+    let mut fingerprint = None;
+    let url = lines.by_ref().map_while(Result::ok).find_map(|line| {
+        if let Some(text) = line.strip_prefix(FINGERPRINT) {
+            fingerprint = text.parse().ok();
+        }
+        let (_, url) = line.split_once(LISTENING)?;
+        Some(url.split_whitespace().next().unwrap_or_default().to_owned())
     });
     // Its later lines have to go somewhere, or it would block on a full pipe.
     std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-    match address {
-        Some(address) => Ok((process, address)),
+    match url {
+        Some(url) => Ok(Spawned { process, url, fingerprint }),
         None => {
             let _ = process.kill();
             let status = process.wait().map(|status| status.to_string()).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! The game servers of a bench: registered, and connected with the client library.
 //!
 //! Each token costs a password hash to make and one to log in with, so both happen before anything is measured; and in
-//! a data directory of the bench's own the hashes are cheap ones, because logins are not what it measures.
+//! a data directory of the bench's own the hashes are cheap ones, unless password hashes are what is measured.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use crate::time::Millis;
 pub(super) const AT_ONCE: usize = 8;
 
 /// Registrations in one transaction.
-const PREPARED_AT_ONCE: usize = 1000;
+const PREPARED_AT_ONCE: usize = 250;
 
 /// A registered server.
 #[derive(Debug, Clone)]
@@ -43,21 +43,17 @@ pub(super) struct Registered {
     token: String,
 }
 
-/// Registers so many servers in a data directory in which no broker runs.
-pub(super) async fn prepare(data: &Path, count: u32, quiet: bool) -> Result<Vec<Registered>, CliError> {
+/// Registers so many servers in a data directory in which no broker runs; their tokens' hashes have this cost.
+pub(super) async fn prepare(
+    data: &Path,
+    count: u32,
+    cost: HashCost,
+    quiet: bool,
+) -> Result<Vec<Registered>, CliError> {
     let progress = output::progress(u64::from(count), "registering servers", quiet);
-    let options = RegistryOptions {
-        login_threads: 2,
-        login_timeout: Duration::from_secs(60),
-        hash_cost: HashCost::TINY,
-        ticket_lifetime: Millis(0),
-        failed_logins: FailedLoginLimit::default(),
-        audit_kept: Millis::seconds(3600),
-        clock: Arc::new(clock::unix_now),
-    };
-    let failed = |error: StorageError| CliError::new(Exit::Storage, error.to_string());
-    // A failure comes back from the call that met it.
-    let (registry, _) = Registry::open(data, options, drop).map_err(failed)?;
+    // The admin key is made at the first opening: whoever measures logs in with it.
+    drop(open(data, HashCost::TINY)?);
+    let registry = open(data, cost)?;
     let mut made = Vec::with_capacity(count as usize);
     for first in (0..count).step_by(PREPARED_AT_ONCE) {
         let last = count.min(first + PREPARED_AT_ONCE as u32);
@@ -73,6 +69,21 @@ pub(super) async fn prepare(data: &Path, count: u32, quiet: bool) -> Result<Vec<
     }
     progress.finish_and_clear();
     Ok(made)
+}
+
+fn open(data: &Path, cost: HashCost) -> Result<Registry, CliError> {
+    let options = RegistryOptions {
+        login_threads: std::thread::available_parallelism().map_or(2, usize::from),
+        login_timeout: Duration::from_secs(60),
+        hash_cost: cost,
+        ticket_lifetime: Millis(0),
+        failed_logins: FailedLoginLimit::default(),
+        audit_kept: Millis::seconds(3600),
+        clock: Arc::new(clock::unix_now),
+    };
+    let failed = |error: StorageError| CliError::new(Exit::Storage, error.to_string());
+    // A failure comes back from the call that met it.
+    Registry::open(data, options, drop).map(|(registry, _)| registry).map_err(failed)
 }
 
 /// Registers so many servers with a broker that runs.
@@ -170,6 +181,6 @@ pub(super) async fn publishers(
 }
 
 /// A client of the bench that ended by itself.
-fn client_failed(error: ClientError) -> CliError {
+pub(super) fn client_failed(error: ClientError) -> CliError {
     CliError::new(Exit::Unexpected, format!("a client of the bench ended: {error}"))
 }

@@ -6,10 +6,17 @@ mod args;
 mod backlog;
 mod broker;
 mod fleet;
+mod forged;
+mod idle;
 mod latency;
+mod metrics;
+mod probe;
 mod report;
+mod sockets;
+mod storm;
 mod text;
 mod throughput;
+mod trickle;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,8 +26,11 @@ use serde_json::Value;
 use super::exit::CliError;
 use super::output;
 use super::tls::TlsArgs;
+use crate::credentials::HashCost;
 pub(super) use args::BenchArgs;
-use args::{BacklogArgs, BenchMode, BenchTarget, LatencyArgs, ThroughputArgs};
+use args::{
+    BacklogArgs, BenchMode, BenchTarget, IdleArgs, LatencyArgs, OwnBroker, StormArgs, ThroughputArgs,
+};
 use broker::Broker;
 use fleet::Registered;
 use report::Report;
@@ -35,7 +45,9 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
         || match &args.mode {
             Some(BenchMode::Throughput(mode)) => mode.target.json,
             Some(BenchMode::Latency(mode)) => mode.target.json,
-            Some(BenchMode::Backlog(mode)) => mode.json,
+            Some(BenchMode::Backlog(mode)) => mode.own.json,
+            Some(BenchMode::Idle(mode)) => mode.own.json,
+            Some(BenchMode::Storm(mode)) => mode.own.json,
             None => false,
         };
     let mut reports = Vec::new();
@@ -64,8 +76,22 @@ async fn measure(mode: &BenchMode, quiet: bool) -> Result<Report, CliError> {
             latency::run(&broker, servers, args, quiet).await
         }
         BenchMode::Backlog(args) => {
-            let (mut broker, servers) = own(args.data_in.as_deref(), args.servers, quiet)?;
+            let setup = Setup::cheap(args.own.data_in.as_deref(), args.servers);
+            let (mut broker, servers) = own(&setup, quiet)?;
             backlog::run(&mut broker, servers, args, quiet).await
+        }
+        BenchMode::Idle(args) => {
+            let setup = Setup { tls: args.tls, ..Setup::cheap(args.own.data_in.as_deref(), args.servers) };
+            let (broker, servers) = own(&setup, quiet)?;
+            idle::run(&broker, servers, args, quiet).await
+        }
+        BenchMode::Storm(args) => {
+            let forged = if args.forged > 0 { forged::AT_ONCE } else { 0 };
+            sockets::make_room(args.servers + forged)?;
+            let cost = if args.expired { HashCost::STANDARD } else { HashCost::TINY };
+            let cheap = Setup::cheap(args.own.data_in.as_deref(), args.servers);
+            let (mut broker, servers) = own(&Setup { tls: true, cost, ..cheap }, quiet)?;
+            storm::run(&mut broker, servers, args, quiet).await
         }
     }
 }
@@ -74,19 +100,37 @@ async fn measure(mode: &BenchMode, quiet: bool) -> Result<Report, CliError> {
 fn target(target: &BenchTarget, servers: u32, quiet: bool) -> Result<(Broker, Vec<Registered>), CliError> {
     match (&target.url, &target.key) {
         (Some(url), Some(key)) => {
+            sockets::make_room(servers)?;
             let broker = Broker::running(url, key, &target.tls)?;
             let servers = tokio::task::block_in_place(|| fleet::register(&broker, servers, quiet))?;
             Ok((broker, servers))
         }
-        _ => own(target.data_in.as_deref(), servers, quiet),
+        _ => own(&Setup::cheap(target.data_in.as_deref(), servers), quiet),
+    }
+}
+
+/// A broker of the bench's own, to be made.
+struct Setup<'a> {
+    data_in: Option<&'a Path>,
+    servers: u32,
+    /// Of the servers' tokens.
+    cost: HashCost,
+    tls: bool,
+}
+
+impl Setup<'_> {
+    /// Without TLS, with logins that cost next to nothing.
+    fn cheap(data_in: Option<&Path>, servers: u32) -> Setup<'_> {
+        Setup { data_in, servers, cost: HashCost::TINY, tls: false }
     }
 }
 
 /// A broker of the bench's own. Blocking calls are of no concern before the measurement.
-fn own(data_in: Option<&Path>, servers: u32, quiet: bool) -> Result<(Broker, Vec<Registered>), CliError> {
+fn own(setup: &Setup<'_>, quiet: bool) -> Result<(Broker, Vec<Registered>), CliError> {
+    sockets::make_room(setup.servers)?;
     let runtime = tokio::runtime::Handle::current();
-    let prepare = |data: &Path| runtime.block_on(fleet::prepare(data, servers, quiet));
-    tokio::task::block_in_place(|| Broker::start(data_in, prepare))
+    let prepare = |data: &Path| runtime.block_on(fleet::prepare(data, setup.servers, setup.cost, quiet));
+    tokio::task::block_in_place(|| Broker::start(setup.data_in, setup.tls, prepare))
 }
 
 /// All modes, small enough for a run in seconds.
@@ -99,6 +143,11 @@ fn tiny() -> Vec<BenchMode> {
         json: false,
     };
     let duration = Duration::from_secs(1);
+    let own = || OwnBroker { data_in: None, json: false };
+    let idle = |tls| BenchMode::Idle(IdleArgs { servers: 16, tls, duration, own: own() });
+    let storm = |forged, expired| {
+        BenchMode::Storm(StormArgs { servers: 16, forged, expired, rate: 100, duration, own: own() })
+    };
     vec![
         BenchMode::Throughput(ThroughputArgs {
             servers: 8,
@@ -123,8 +172,11 @@ fn tiny() -> Vec<BenchMode> {
             in_flight: 64,
             bytes: 128,
             per_order: 1,
-            data_in: None,
-            json: false,
+            own: own(),
         }),
+        idle(false),
+        idle(true),
+        storm(50, false),
+        storm(0, true),
     ]
 }

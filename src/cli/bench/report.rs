@@ -82,6 +82,12 @@ pub(super) fn note_time(times: &mut Histogram<u64>, time: Duration) {
     times.saturating_record(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
 }
 
+/// The time, in seconds, within which this share of rising times lies; 0 when there are none.
+pub(super) fn seconds_at(rising: &[Duration], share: f64) -> f64 {
+    let count = (share * rising.len() as f64).ceil() as usize;
+    rising.get(count.saturating_sub(1)).map_or(0.0, Duration::as_secs_f64)
+}
+
 fn key(name: &str, unit: &str) -> String {
     let unit = unit.replace('/', "_per_").replace('%', "percent");
     let words = format!("{name} {unit}").replace([' ', '-', '.'], "_");
@@ -119,6 +125,14 @@ mod tests {
     fn names_become_keys() {
         assert_eq!(key("publish ack p99.9", "ms"), "publish_ack_p99_9_ms");
         assert_eq!(key("completed", "commands/s"), "completed_commands_per_s");
+    }
+
+    #[test]
+    fn shares_of_times() {
+        let times: Vec<Duration> = (1..=200).map(Duration::from_secs).collect();
+        assert_eq!((seconds_at(&times, 0.5), seconds_at(&times, 0.99)), (100.0, 198.0));
+        assert_eq!((seconds_at(&times, 1.0), seconds_at(&times, 0.0)), (200.0, 1.0));
+        assert_eq!(seconds_at(&[], 0.5), 0.0);
     }
 
     #[test]
