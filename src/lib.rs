@@ -15,7 +15,7 @@
 //! | `engine/` | pure | `Shard`: queues, life of a command, timers, desk (orders and idempotency), outbox |
 //! | `storage/` | I/O | journal and store at rest, both redb; registry tables; recovery |
 //! | `broker/` | I/O | threads, routing, group commit, registry, the clock, shutdown; `Handle` is its only door |
-//! | `carrier/` | I/O | messages of frames over a byte stream (WebSocket), the same code at both ends |
+//! | `carrier/` | I/O | messages of frames over a byte stream (WebSocket, QUIC), the same code at both ends |
 //! | `transport/` | I/O | connections: login, heartbeats, frames to `Handle` and back |
 //! | `http/` | I/O | REST, OpenAPI, events, metrics |
 //! | `tls/` | leaf | rustls for both ends: certificates and their reload, whom a client trusts |

@@ -118,6 +118,28 @@ pub const TLS_UNSENT_BYTES_MAX: usize = 16 * 1024;
 /// TLS sessions that one client remembers for resumption: those of one broker.
 pub const TLS_SESSIONS_KEPT: usize = 8;
 
+/// QUIC streams that a client may have open at a time: the one with its frames. One more ends its connection.
+pub const QUIC_STREAMS_MAX: u32 = 1;
+/// Bytes in flight on a QUIC connection in each direction: what a peer may send unread, and what waits to be confirmed.
+pub const QUIC_WINDOW_BYTES: u32 = 256 * 1024;
+/// QUIC handshakes and logins under way at once; one more is not answered, and its client asks again.
+pub const QUIC_LOGINS_MAX: usize = 4096;
+/// Of them, how many may begin from addresses that nobody has proved: beyond, a client has to come back with a token that
+/// was sent to its address (Retry), so that forged addresses take no place.
+pub const QUIC_LOGINS_UNPROVED_MAX: usize = 256;
+/// First packets of QUIC connections that wait to be looked at.
+pub const QUIC_INCOMING_MAX: usize = 1024;
+/// Bytes that one of them may bring before it is looked at, beyond its first packet.
+pub const QUIC_INCOMING_BYTES_MAX: u64 = 16 * 1024;
+/// Bytes that all of them may bring.
+pub const QUIC_INCOMING_BYTES_TOTAL_MAX: u64 = 4 * 1024 * 1024;
+/// The longest time in milliseconds without a packet after which a QUIC connection ends by itself.
+pub const QUIC_IDLE_MS_MAX: u32 = 120_000;
+/// Bytes of datagrams that wait in the system for the one UDP socket of all QUIC connections.
+pub const QUIC_SOCKET_BYTES: usize = 4 * 1024 * 1024;
+
+const _: () = assert!(QUIC_LOGINS_UNPROVED_MAX < QUIC_LOGINS_MAX);
+const _: () = assert!(QUIC_WINDOW_BYTES as usize > FRAME_BYTES_MAX_BEFORE_LOGIN);
 const _: () = assert!(DELIVER_BYTES_MAX >= COMMAND_BYTES_MAX);
 const _: () = assert!(DELIVER_BYTES_MAX + DELIVER_COMMANDS_MAX * 512 < FRAME_BYTES_MAX);
 const _: () = assert!(WINDOW_MAX as usize >= DELIVER_COMMANDS_MAX);

@@ -1,9 +1,13 @@
-//! Carriers: whole messages of frames over a byte stream, the same code at both ends. A leaf that broker connections and
+//! Carriers: batches of whole frames over a WebSocket or a QUIC stream, the same code at both ends. A leaf that broker connections and
 //! the client library share; it knows no frame, no peer and no credential.
 
 mod masks;
+#[cfg(feature = "quic")]
+mod quic;
 mod websocket;
 mod wire;
 
+#[cfg(feature = "quic")]
+pub(crate) use quic::{Framing, Quic, transport_config};
 pub(crate) use websocket::WebSocket;
 pub(crate) use wire::{Fault, Step, Wire};

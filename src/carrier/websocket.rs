@@ -97,9 +97,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocket<S> {
             Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Ok(Step::Closed),
             Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => return Poll::Pending,
             Err(Error::Io(error)) => Err(lost(&error)),
-            Err(Error::Capacity(_)) => {
-                Err(Fault::TooLong(self.context.get_config().max_message_size.unwrap_or(usize::MAX)))
-            }
+            Err(Error::Capacity(_)) => Err(Fault::TooLong(self.frame_bytes_max())),
             Err(error) => Err(Fault::Malformed(error.to_string())),
         })
     }
@@ -166,6 +164,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for WebSocket<S> {
 
     fn progress(&self) -> u64 {
         self.progress
+    }
+
+    fn frame_bytes_max(&self) -> usize {
+        self.context.get_config().max_message_size.unwrap_or(FRAME_BYTES_MAX)
     }
 
     fn on_login(&mut self) {

@@ -47,6 +47,9 @@ pub(crate) trait Wire: Send {
     /// A number that rises whenever the peer's side takes some of them.
     fn progress(&self) -> u64;
 
+    /// Bytes of a frame that the peer may send now.
+    fn frame_bytes_max(&self) -> usize;
+
     /// The peer is known, or has shown a credential with the right tag: the limits of frames after login apply.
     fn on_login(&mut self);
 

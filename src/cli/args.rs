@@ -39,7 +39,7 @@ pub(super) enum Action {
   fluxrelay serve
   fluxrelay serve --data-dir /var/lib/fluxrelay --listen 0.0.0.0:7440 \\
       --tls-cert /etc/fluxrelay/tls.crt --tls-key /etc/fluxrelay/tls.key
-  fluxrelay serve --listen 0.0.0.0:7440 --tls-self-signed
+  fluxrelay serve --listen 0.0.0.0:7440 --quic-listen 0.0.0.0:7440 --tls-self-signed
   fluxrelay serve --config fluxrelay.toml
   FLUXRELAY_LISTEN=127.0.0.1:7500 fluxrelay serve
 

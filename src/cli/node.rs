@@ -1,8 +1,7 @@
-//! A whole broker in this process: broker, REST and transport on one listener. `serve` and `demo` run it.
+//! A whole broker in this process: broker, REST and transport on its listeners. `serve` and `demo` run it.
 
 use std::net::SocketAddr;
 
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -11,7 +10,7 @@ use crate::broker::{self, Running};
 use crate::http::{HttpState, router};
 use crate::storage::StorageError;
 use crate::time::Millis;
-use crate::transport::{self, TransportSettings};
+use crate::transport::{self, Listeners, TransportSettings};
 
 /// Reconnects after a shutdown are spread over this time.
 const RECONNECT_SPREAD: Millis = Millis::seconds(5);
@@ -25,13 +24,14 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// Recovers the data directory and serves on `listener`.
+    /// Recovers the data directory and serves on `listeners`.
     pub(super) async fn start(
         settings: broker::Settings,
         transport: TransportSettings,
-        listener: TcpListener,
+        listeners: impl Into<Listeners>,
     ) -> Result<Node, CliError> {
-        let address = listener.local_addr().map_err(|error| CliError::local("cannot listen", error))?;
+        let listeners = listeners.into();
+        let address = listeners.tcp.local_addr().map_err(|error| CliError::local("cannot listen", error))?;
         let started = tokio::task::spawn_blocking(move || broker::start(settings)).await;
         let running = started
             .map_err(|error| CliError::new(Exit::Storage, error.to_string()))?
@@ -39,7 +39,7 @@ impl Node {
         let handle = running.handle().clone();
         let (shutdown, stopping) = watch::channel(false);
         let routes = router(HttpState::new(handle.clone()));
-        let serving = tokio::spawn(transport::serve(listener, routes, handle, transport, stopping));
+        let serving = tokio::spawn(transport::serve(listeners, routes, handle, transport, stopping));
         Ok(Node { running, address, shutdown, serving })
     }
 

@@ -12,7 +12,9 @@ use super::output::line;
 use super::settings;
 use crate::config::{Config, ServeArgs};
 use crate::telemetry;
-use crate::transport::TransportSettings;
+#[cfg(feature = "quic")]
+use crate::transport::QuicListener;
+use crate::transport::{Listeners, TransportSettings};
 
 /// Runs a broker until SIGTERM, Ctrl-C or a storage failure.
 pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
@@ -44,7 +46,13 @@ async fn serve(config: Config) -> Result<(), CliError> {
         .map_err(|error| CliError::local(format_args!("cannot listen on {}", config.listen), error))?;
     let begun = clock::now();
     let transport = TransportSettings { tls: tls.clone(), ..settings::of_transport(&config) };
-    let mut node = Node::start(settings::of_broker(&config), transport, listener).await?;
+    #[cfg(feature = "quic")]
+    let listeners = with_quic(listener, &config, &transport)?;
+    #[cfg(not(feature = "quic"))]
+    let listeners = Listeners::from(listener);
+    #[cfg(feature = "quic")]
+    let quic = listeners.quic.as_ref().map(QuicListener::address);
+    let mut node = Node::start(settings::of_broker(&config), transport, listeners).await?;
     let recovery = node.running().recovery();
     tracing::info!(
         live = recovery.live,
@@ -70,6 +78,10 @@ async fn serve(config: Config) -> Result<(), CliError> {
     }
     let scheme = if tls.is_some() { "https" } else { "http" };
     line(format_args!("listening on {scheme}://{}", node.address()))?;
+    #[cfg(feature = "quic")]
+    if let Some(address) = quic {
+        line(format_args!("listening on quic://{address}"))?;
+    }
     line(format_args!("dashboard: {scheme}://{}/", node.address()))?;
     let mut terminate = listen_for(SignalKind::terminate())?;
     let mut interrupt = listen_for(SignalKind::interrupt())?;
@@ -86,6 +98,16 @@ async fn serve(config: Config) -> Result<(), CliError> {
     node.stop().await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The listener for TCP, and beside it the one for QUIC if it is on.
+#[cfg(feature = "quic")]
+fn with_quic(tcp: TcpListener, config: &Config, settings: &TransportSettings) -> Result<Listeners, CliError> {
+    let bind = |address| {
+        let cannot = |error| CliError::local(format_args!("cannot listen on {address} (UDP)"), error);
+        QuicListener::bind(address, settings).map_err(cannot)
+    };
+    Ok(Listeners { tcp, quic: config.quic_listen.map(bind).transpose()? })
 }
 
 fn listen_for(kind: SignalKind) -> Result<Signal, CliError> {

@@ -7,7 +7,7 @@ use clap::Args;
 use super::exit::CliError;
 use crate::tls::{ClientTls, Fingerprint, Trust};
 
-/// Whom to trust on https and wss.
+/// Whom to trust on https, wss and quic.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct TlsArgs {
     /// Trust only the certificates in this PEM file and what they issued [default: this system's]
@@ -23,7 +23,7 @@ impl TlsArgs {
     /// Whom to trust with this URL; `None` when it is not one with TLS.
     pub(super) fn client(&self, url: &str) -> Result<Option<ClientTls>, CliError> {
         let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
-        if !["https", "wss"].iter().any(|secure| scheme.eq_ignore_ascii_case(secure)) {
+        if !["https", "wss", "quic"].iter().any(|secure| scheme.eq_ignore_ascii_case(secure)) {
             return Ok(None);
         }
         let (flag, trust) = match (&self.tls_fingerprint, &self.tls_ca) {

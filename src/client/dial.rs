@@ -34,7 +34,9 @@ impl Address {
         let secure = match uri.scheme_str() {
             Some("ws" | "http") => false,
             Some("wss" | "https") => true,
-            _ => return Err(bad("it must begin with wss://, https://, ws:// or http://")),
+            _ => {
+                return Err(bad("it must begin with wss://, https://, ws://, http:// or, for QUIC, quic://"));
+            }
         };
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| bad("it has no host"))?;
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });

@@ -17,6 +17,8 @@ mod plugin;
 mod plugin_task;
 mod publisher;
 mod publisher_task;
+#[cfg(feature = "quic")]
+mod quic;
 mod report;
 mod session;
 mod socket;

@@ -5,17 +5,28 @@ use std::time::Duration;
 
 use super::backoff::BackoffOptions;
 use super::error::OptionsError;
+use super::socket::Route;
 use crate::ids::ServerId;
 use crate::limits::WINDOW_MAX;
+use crate::protocol::{PLUGIN_PATH, PUBLISHER_PATH};
 use crate::tls::ClientTls;
+
+/// The default of `quic_retry`.
+const QUIC_RETRY: Duration = Duration::from_secs(60);
 
 /// How a plugin client connects and what it keeps.
 #[derive(Clone)]
 pub struct PluginOptions {
     /// The broker: `wss://host:port` or `https://host:port`, and `ws://` or `http://` without TLS; without a path, the
-    /// plugins' path is added.
+    /// plugins' path is added. Or `quic://host:port`, which falls back to WebSocket by itself where UDP is blocked.
     pub url: String,
-    /// Whom to trust on `wss://` and `https://`; `None` = the certificate authorities of this system.
+    /// Where to connect over WebSocket when the URL is `quic://` and QUIC does not get through: a URL as above, without
+    /// QUIC. `None` = `wss://` at the same host and port.
+    pub fallback: Option<String>,
+    /// How long connections are made over WebSocket after QUIC did not get through and WebSocket did; the next one after
+    /// that tries QUIC first again.
+    pub quic_retry: Duration,
+    /// Whom to trust on `wss://`, `https://` and `quic://`; `None` = the certificate authorities of this system.
     pub tls: Option<ClientTls>,
     /// The server's token, `<server id>.<secret>`.
     pub token: String,
@@ -37,6 +48,8 @@ impl PluginOptions {
     pub fn new(url: impl Into<String>, token: impl Into<String>) -> PluginOptions {
         PluginOptions {
             url: url.into(),
+            fallback: None,
+            quic_retry: QUIC_RETRY,
             tls: None,
             token: token.into(),
             window: 256,
@@ -57,6 +70,21 @@ impl PluginOptions {
         }
     }
 
+    /// Where to connect.
+    pub(super) fn route(&self) -> Route<'_> {
+        Route {
+            url: &self.url,
+            fallback: self.fallback.as_deref(),
+            path: PLUGIN_PATH,
+            credential: &self.token,
+            tls: self.tls.as_ref(),
+            #[cfg(feature = "quic")]
+            quic_retry: self.quic_retry,
+            #[cfg(feature = "quic")]
+            connect_timeout: self.connect_timeout,
+        }
+    }
+
     pub(super) fn check(&self) -> Result<(), OptionsError> {
         self.server()?;
         if !(1..=WINDOW_MAX).contains(&self.window) {
@@ -70,9 +98,15 @@ impl PluginOptions {
 #[derive(Clone)]
 pub struct PublisherOptions {
     /// The broker: `wss://host:port` or `https://host:port`, and `ws://` or `http://` without TLS; without a path, the
-    /// publishers' path is added.
+    /// publishers' path is added. Or `quic://host:port`, which falls back to WebSocket by itself where UDP is blocked.
     pub url: String,
-    /// Whom to trust on `wss://` and `https://`; `None` = the certificate authorities of this system.
+    /// Where to connect over WebSocket when the URL is `quic://` and QUIC does not get through: a URL as above, without
+    /// QUIC. `None` = `wss://` at the same host and port.
+    pub fallback: Option<String>,
+    /// How long connections are made over WebSocket after QUIC did not get through and WebSocket did; the next one after
+    /// that tries QUIC first again.
+    pub quic_retry: Duration,
+    /// Whom to trust on `wss://`, `https://` and `quic://`; `None` = the certificate authorities of this system.
     pub tls: Option<ClientTls>,
     /// An API key that may publish.
     pub key: String,
@@ -90,11 +124,28 @@ impl PublisherOptions {
     pub fn new(url: impl Into<String>, key: impl Into<String>) -> PublisherOptions {
         PublisherOptions {
             url: url.into(),
+            fallback: None,
+            quic_retry: QUIC_RETRY,
             tls: None,
             key: key.into(),
             in_flight: 256,
             backoff: BackoffOptions::default(),
             connect_timeout: Duration::from_secs(15),
+        }
+    }
+
+    /// Where to connect.
+    pub(super) fn route(&self) -> Route<'_> {
+        Route {
+            url: &self.url,
+            fallback: self.fallback.as_deref(),
+            path: PUBLISHER_PATH,
+            credential: &self.key,
+            tls: self.tls.as_ref(),
+            #[cfg(feature = "quic")]
+            quic_retry: self.quic_retry,
+            #[cfg(feature = "quic")]
+            connect_timeout: self.connect_timeout,
         }
     }
 

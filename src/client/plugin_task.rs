@@ -28,8 +28,8 @@ use super::ticket::Ticket;
 use crate::ids::{CommandId, Seq, ServerId, SessionEpoch};
 use crate::limits::{FRAME_BYTES_MAX, HELLO_IDS_MAX, RESULTS_MAX};
 use crate::protocol::{
-    CAPABILITIES, Code, Credential, DeliveryRef, List, PLUGIN_PATH, PlayerRef, PluginHello, Request,
-    Response, ResultRef, VERSION, encode_results,
+    CAPABILITIES, Code, Credential, DeliveryRef, List, PlayerRef, PluginHello, Request, Response, ResultRef,
+    VERSION, encode_results,
 };
 
 pub(super) struct PluginTask<H> {
@@ -75,7 +75,7 @@ impl<H: PluginHandler> PluginTask<H> {
     ) -> Result<PluginTask<H>, ClientError> {
         options.check()?;
         let server = options.server()?;
-        let target = Target::new(&options.url, PLUGIN_PATH, &options.token, options.tls.as_ref())?;
+        let target = Target::new(options.route())?;
         let ledger = match options.ledger {
             None => Ledger::in_memory(),
             Some(path) => blocking(move || Ledger::open(&path, server)).await?,
@@ -155,7 +155,7 @@ impl<H: PluginHandler> PluginTask<H> {
 
     async fn connection(&mut self) -> End {
         let started = Instant::now();
-        let dialled = timeout(self.connect_timeout, Socket::dial(&self.target)).await;
+        let dialled = timeout(self.connect_timeout, Socket::dial(&mut self.target)).await;
         let mut socket = match dialled {
             Ok(Ok(socket)) => socket,
             Ok(Err(error)) => return error.into(),
@@ -167,7 +167,7 @@ impl<H: PluginHandler> PluginTask<H> {
         if let Err(error) = self.write_down().await {
             return End::Fatal(error.into());
         }
-        self.hello();
+        self.hello(socket.has_shown_credential());
         let login_by = started + self.connect_timeout;
         let end = match self.serve(&mut socket, login_by).await {
             Ok(never) => match never {},
@@ -239,7 +239,7 @@ impl<H: PluginHandler> PluginTask<H> {
         if waits && Instant::now() < deadline { Ok(()) } else { Err(End::Fatal(ClientError::Stopped)) }
     }
 
-    fn hello(&mut self) {
+    fn hello(&mut self, token_is_shown: bool) {
         let (mut started, mut finished, mut in_doubt) = (Vec::new(), Vec::new(), Vec::new());
         for (seq, entry) in self.ledger.entries() {
             match entry {
@@ -254,15 +254,22 @@ impl<H: PluginHandler> PluginTask<H> {
         }
         self.session.in_doubt = in_doubt.iter().copied().map(Seq).collect();
         let players = self.online.for_hello();
-        // The token is in the upgrade request, so that this frame may be as long as the lists need, and so that the
-        // broker takes the token when the ticket is of no use.
+        // The token always goes along, here or in the upgrade request, so that this frame may be as long as the lists
+        // need, and so that the broker takes the token when the ticket is of no use.
+        let token = self.target.credential();
+        let credential = match (&self.ticket, token_is_shown) {
+            (Some(ticket), true) => ticket.credential(),
+            (Some(ticket), false) => ticket.with_token(token),
+            (None, true) => Credential::None,
+            (None, false) => Credential::Token(token),
+        };
         let hello = PluginHello {
             version_min: VERSION,
             version_max: VERSION,
             capabilities: CAPABILITIES,
             instance: self.instance,
             window: self.window,
-            credential: self.ticket.as_ref().map_or(Credential::None, Ticket::credential),
+            credential,
             started: List::from(&started),
             finished: List::from(&finished),
             in_doubt: List::from(&in_doubt),

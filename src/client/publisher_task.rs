@@ -23,8 +23,8 @@ use super::socket::{Arrived, Socket, Target};
 use crate::ids::{CommandId, OrderId, Seq, ServerId, StoreId};
 use crate::limits::FRAME_BYTES_MAX;
 use crate::protocol::{
-    CAPABILITIES, Code, CommandRef, EventPlace, List, PUBLISHER_PATH, PublisherHello, PublisherWelcome,
-    Request, Response, VERSION,
+    CAPABILITIES, Code, CommandRef, Credential, EventPlace, List, PublisherHello, PublisherWelcome, Request,
+    Response, VERSION,
 };
 
 pub(super) struct PublisherTask {
@@ -68,7 +68,7 @@ impl PublisherTask {
     pub(super) fn new(options: &PublisherOptions, shared: Arc<Shared>) -> Result<PublisherTask, ClientError> {
         Ok(PublisherTask {
             shared,
-            target: Target::new(&options.url, PUBLISHER_PATH, &options.key, options.tls.as_ref())?,
+            target: Target::new(options.route())?,
             connect_timeout: options.connect_timeout,
             backoff: Backoff::new(options.backoff),
             waiting: BTreeMap::new(),
@@ -115,7 +115,7 @@ impl PublisherTask {
 
     async fn connection(&mut self) -> End {
         let started = Instant::now();
-        let mut socket = match timeout(self.connect_timeout, Socket::dial(&self.target)).await {
+        let mut socket = match timeout(self.connect_timeout, Socket::dial(&mut self.target)).await {
             Ok(Ok(socket)) => socket,
             Ok(Err(error)) => return error.into(),
             Err(_) => return End::lost("connecting took too long"),
@@ -128,9 +128,12 @@ impl PublisherTask {
             version_min: VERSION,
             version_max: VERSION,
             capabilities: CAPABILITIES,
-            ..PublisherHello::default()
+            credential: match socket.has_shown_credential() {
+                true => Credential::None,
+                false => Credential::Token(self.target.credential()),
+            },
         };
-        self.put(Request::PublisherHello(hello));
+        Request::PublisherHello(hello).encode(&mut self.session.out).expect("a key of this length fits");
         let end = match self.serve(&mut socket, started + self.connect_timeout).await {
             Ok(never) => match never {},
             Err(end) => end,

@@ -20,6 +20,11 @@ impl Ticket {
     pub(super) fn credential(&self) -> Credential<'_> {
         Credential::Ticket(&self.0)
     }
+
+    /// As a hello carries it where there is no other place for the token.
+    pub(super) fn with_token<'a>(&'a self, token: &'a str) -> Credential<'a> {
+        Credential::TicketAndToken { ticket: &self.0, token }
+    }
 }
 
 impl fmt::Debug for Ticket {

@@ -117,6 +117,16 @@ fn a_message_names_setting_value_place_and_range() {
 }
 
 #[test]
+fn quic_needs_a_certificate() {
+    let listen = ["--quic-listen", "127.0.0.1:7440"];
+    let error = load(&listen).unwrap_err().to_string();
+    assert!(error.contains("quic_listen is \"127.0.0.1:7440\" (by --quic-listen)"), "{error}");
+    assert!(error.contains("tls_self_signed") == cfg!(feature = "quic"), "{error}");
+    let with_tls = load(&[&listen[..], &["--tls-self-signed"]].concat());
+    assert!(with_tls.is_ok() == cfg!(feature = "quic"), "{with_tls:?}");
+}
+
+#[test]
 fn files_that_cannot_be_read_are_named() {
     let error = load(&["--config", "/nowhere/fluxrelay.toml"]).unwrap_err().to_string();
     assert!(error.starts_with("cannot read /nowhere/fluxrelay.toml: "), "{error}");

@@ -34,6 +34,8 @@ pub enum Kind {
     File,
     /// An IP address and a port.
     Address,
+    /// An IP address and a port, or none.
+    AddressOrNone,
     /// `true` or `false`.
     Switch,
     /// Log levels by target.
@@ -59,6 +61,7 @@ pub(super) enum Value {
     Path(PathBuf),
     File(Option<PathBuf>),
     Address(SocketAddr),
+    AddressOrNone(Option<SocketAddr>),
     Switch(bool),
     Filter(String),
     Format(LogFormat),
@@ -84,7 +87,9 @@ impl Kind {
             }
             Kind::Path => "a directory".into(),
             Kind::File => "a file".into(),
-            Kind::Address => "an IP address and a port, such as 127.0.0.1:7440 or [::1]:7440".into(),
+            Kind::Address | Kind::AddressOrNone => {
+                "an IP address and a port, such as 127.0.0.1:7440 or [::1]:7440".into()
+            }
             Kind::Switch => "true or false".into(),
             Kind::Filter => {
                 "error, warn, info, debug, trace or off, also per target (info,fluxrelay::http=debug)".into()
@@ -106,6 +111,8 @@ impl Kind {
             Kind::Path => (!text.is_empty()).then(|| Value::Path(text.into())),
             Kind::File => Some(Value::File((!text.is_empty()).then(|| text.into()))),
             Kind::Address => text.parse().ok().map(Value::Address),
+            Kind::AddressOrNone if text.is_empty() => Some(Value::AddressOrNone(None)),
+            Kind::AddressOrNone => text.parse().ok().map(|address| Value::AddressOrNone(Some(address))),
             Kind::Switch => text.parse().ok().map(Value::Switch),
             Kind::Filter => {
                 let fits = !text.is_empty() && EnvFilter::try_new(text).is_ok();
@@ -156,6 +163,7 @@ from_value! {
     PathBuf, Path;
     Option<PathBuf>, File;
     SocketAddr, Address;
+    Option<SocketAddr>, AddressOrNone;
     bool, Switch;
     String, Filter;
     LogFormat, Format;

@@ -62,6 +62,8 @@ settings! {
     data_dir: PathBuf = "fluxrelay-data", K::Path;
     /// Address and port for WebSocket and REST.
     listen: SocketAddr = "127.0.0.1:7440", K::Address;
+    /// Address and port (UDP) for QUIC; needs TLS. Off by default.
+    quic_listen: Option<SocketAddr> = "", K::AddressOrNone;
     /// PEM file with the TLS certificate, its chain after it; read again on SIGHUP and when it changes.
     tls_cert: Option<PathBuf> = "", K::File;
     /// PEM file with the certificate's private key, not encrypted.

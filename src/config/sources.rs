@@ -51,7 +51,7 @@ impl Names {
             Kind::Number { unit, .. } | Kind::List { unit, .. } => unit,
             Kind::Path => "DIR",
             Kind::File => "FILE",
-            Kind::Address => "ADDRESS",
+            Kind::Address | Kind::AddressOrNone => "ADDRESS",
             Kind::Switch => "BOOL",
             Kind::Filter => "FILTER",
             Kind::Format => "FORMAT",
@@ -205,6 +205,9 @@ fn check_together(config: &Config, source: impl Fn(&str) -> Source) -> Result<()
                        insecure_plaintext = true";
         return conflict("listen", config.listen.to_string(), problem.into());
     }
+    if let Some((address, problem)) = config.quic_listen.zip(quic_problem(config)) {
+        return conflict("quic_listen", address.to_string(), problem.into());
+    }
     if config.idempotency_days > config.retention_days {
         let problem = format!(
             "an order has to be kept as long as its key; retention_days is {}",
@@ -217,6 +220,17 @@ fn check_together(config: &Config, source: impl Fn(&str) -> Source) -> Result<()
         return conflict("queue_max", config.queue_max.to_string(), problem);
     }
     Ok(())
+}
+
+/// Why QUIC cannot be on with these settings.
+fn quic_problem(config: &Config) -> Option<&'static str> {
+    if !cfg!(feature = "quic") {
+        Some("this program was built without QUIC; leave it out, or build with the cargo feature quic")
+    } else if !config.has_tls() {
+        Some("QUIC is always encrypted; set tls_cert and tls_key, or tls_self_signed = true")
+    } else {
+        None
+    }
 }
 
 /// Edits between two names: insertions, removals, replacements.

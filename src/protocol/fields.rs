@@ -51,6 +51,13 @@ pub enum Credential<'a> {
     Token(&'a str),
     /// A resume ticket from an earlier welcome.
     Ticket(&'a [u8]),
+    /// A resume ticket, and the server's token for when it is of no use.
+    TicketAndToken {
+        /// The ticket.
+        ticket: &'a [u8],
+        /// The token.
+        token: &'a str,
+    },
 }
 
 impl fmt::Debug for Credential<'_> {
@@ -59,15 +66,20 @@ impl fmt::Debug for Credential<'_> {
             Credential::None => "None",
             Credential::Token(_) => "Token(...)",
             Credential::Ticket(_) => "Ticket(...)",
+            Credential::TicketAndToken { .. } => "TicketAndToken(...)",
         })
     }
 }
 
 impl<'a> Credential<'a> {
     pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, BadField> {
-        Ok(match reader.u8_in("credential.kind", 0, 2)? {
+        Ok(match reader.u8_in("credential.kind", 0, 3)? {
             1 => Credential::Token(reader.text("credential.token")?),
             2 => Credential::Ticket(reader.bytes("credential.ticket")?),
+            3 => Credential::TicketAndToken {
+                ticket: reader.bytes("credential.ticket")?,
+                token: reader.text("credential.token")?,
+            },
             _ => Credential::None,
         })
     }
@@ -82,6 +94,11 @@ impl<'a> Credential<'a> {
             Credential::Ticket(ticket) => {
                 writer.u8(2);
                 writer.bytes("credential.ticket", ticket)?;
+            }
+            Credential::TicketAndToken { ticket, token } => {
+                writer.u8(3);
+                writer.bytes("credential.ticket", ticket)?;
+                writer.text("credential.token", token)?;
             }
         }
         Ok(())

@@ -36,6 +36,12 @@ pub(super) fn split(bytes: &[u8], max: usize) -> Result<Option<RawFrame<'_>>, Pr
     Ok(rest.get(..len).map(|payload| RawFrame { kind: *kind, payload, used }))
 }
 
+/// Bytes of the first frame in a stream, header included, as its header says; `None` while the header is not whole.
+pub fn frame_bytes(stream: &[u8]) -> Option<usize> {
+    let [_, low, middle, high] = *stream.first_chunk::<HEADER_BYTES>()?;
+    Some(HEADER_BYTES + u32::from_le_bytes([low, middle, high, 0]) as usize)
+}
+
 /// A direction of the protocol: requests or responses.
 pub trait Direction<'a>: Sized {
     /// Reads the payload of a known type, `None` for another type.

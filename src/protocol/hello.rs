@@ -3,8 +3,9 @@
 use super::codec::{BadField, Reader, Writer};
 use super::error::EncodeError;
 use super::fields::{Credential, PlayerRef};
+use super::frame::HEADER_BYTES;
 use super::list::List;
-use super::request::{ids, player_list, window};
+use super::request::{ids, kind, player_list, window};
 
 /// See [`super::Request::PluginHello`].
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -107,5 +108,61 @@ impl<'a> PublisherHello<'a> {
         w.u16(self.version_max);
         w.u32(self.capabilities);
         self.credential.write(w)
+    }
+}
+
+/// What the beginning of a hello tells before all of it has come.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum HelloHead<'a> {
+    /// Of a plugin.
+    Plugin(Credential<'a>),
+    /// Of a publisher.
+    Publisher(Credential<'a>),
+}
+
+impl<'a> HelloHead<'a> {
+    /// Reads it from the first bytes of a frame; `None` when it is no hello, or too little of it has come.
+    pub fn of(bytes: &'a [u8]) -> Option<HelloHead<'a>> {
+        let (header, payload) = bytes.split_first_chunk::<HEADER_BYTES>()?;
+        let mut r = Reader::new(payload);
+        let is_plugin = match header[0] {
+            kind::PLUGIN_HELLO => true,
+            kind::PUBLISHER_HELLO => false,
+            _ => return None,
+        };
+        r.u16("version_min").ok()?;
+        r.u16("version_max").ok()?;
+        r.u32("capabilities").ok()?;
+        if is_plugin {
+            r.array::<16>("instance").ok()?;
+            r.u32("window").ok()?;
+        }
+        let credential = Credential::read(&mut r).ok()?;
+        Some(if is_plugin { HelloHead::Plugin(credential) } else { HelloHead::Publisher(credential) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::protocol::Request;
+
+    #[test]
+    fn the_head_of_a_hello_tells_who_it_is_before_the_lists_have_come() {
+        let credential = Credential::TicketAndToken { ticket: &[1, 2, 3], token: "srv_7.secret" };
+        let held: Vec<u64> = (1..1000).collect();
+        let hello = PluginHello { credential, held: (&held).into(), ..PluginHello::default() };
+        let mut frame = BytesMut::new();
+        Request::PluginHello(hello).encode(&mut frame).unwrap();
+        let publisher =
+            PublisherHello { credential: Credential::Token("key_1.secret"), ..Default::default() };
+        let mut other = BytesMut::new();
+        Request::PublisherHello(publisher).encode(&mut other).unwrap();
+        assert_eq!(HelloHead::of(&frame[..100]), Some(HelloHead::Plugin(credential)));
+        assert_eq!(HelloHead::of(&other), Some(HelloHead::Publisher(publisher.credential)));
+        assert_eq!(HelloHead::of(&frame[..40]), None);
+        assert_eq!(HelloHead::of(&[0x10, 8, 0, 0]), None);
     }
 }

@@ -34,7 +34,12 @@ pub enum Trust {
 /// The client's side of TLS: TLS 1.2 at least, session resumption, no early data. Cheap to clone: one that trusts the
 /// system's authorities holds all of them, so share it among clients.
 #[derive(Clone)]
-pub struct ClientTls(Arc<ClientConfig>);
+pub struct ClientTls {
+    config: Arc<ClientConfig>,
+    /// The one in `config`, which does not give it out.
+    #[cfg(feature = "quic")]
+    verifier: Arc<dyn ServerCertVerifier>,
+}
 
 impl fmt::Debug for ClientTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -57,23 +62,33 @@ impl ClientTls {
             .with_protocol_versions(DEFAULT_VERSIONS)
             .expect("the provider has suites for these versions")
             .dangerous()
-            .with_custom_certificate_verifier(verifier)
+            .with_custom_certificate_verifier(verifier.clone())
             .with_no_client_auth();
         config.alpn_protocols = vec![ALPN_HTTP.to_vec()];
         config.resumption = Resumption::in_memory_sessions(TLS_SESSIONS_KEPT);
-        Ok(ClientTls(Arc::new(config)))
+        Ok(ClientTls {
+            config: Arc::new(config),
+            #[cfg(feature = "quic")]
+            verifier,
+        })
     }
 
     /// For rustls.
     pub(crate) fn config(&self) -> Arc<ClientConfig> {
-        self.0.clone()
+        self.config.clone()
+    }
+
+    /// What decides whether a certificate is accepted.
+    #[cfg(feature = "quic")]
+    pub(super) fn verifier(&self) -> Arc<dyn ServerCertVerifier> {
+        self.verifier.clone()
     }
 
     /// The same trust, with sessions of its own: a resumed session spares a handshake only to the client that began it.
     pub(crate) fn for_one_client(&self) -> ClientTls {
-        let mut config = ClientConfig::clone(&self.0);
+        let mut config = ClientConfig::clone(&self.config);
         config.resumption = Resumption::in_memory_sessions(TLS_SESSIONS_KEPT);
-        ClientTls(Arc::new(config))
+        ClientTls { config: Arc::new(config), ..self.clone() }
     }
 }
 

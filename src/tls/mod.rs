@@ -9,6 +9,8 @@ mod error;
 mod fingerprint;
 mod pem;
 mod problem;
+#[cfg(feature = "quic")]
+mod quic;
 mod self_signed;
 mod server;
 mod stream;
@@ -22,6 +24,8 @@ pub use client::{ClientTls, Trust};
 pub use error::TlsError;
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use problem::CertificateProblem;
+#[cfg(feature = "quic")]
+pub(crate) use quic::QuicTls;
 pub use server::ServerTls;
 pub(crate) use stream::Stream;
 

@@ -29,7 +29,12 @@ const TRUST: &str = "trust the CA that issued it (--tls-ca FILE) or this one cer
 impl CertificateProblem {
     /// The problem in the error of a connection, if a certificate was the cause.
     pub fn of(error: &io::Error) -> Option<CertificateProblem> {
-        match error.get_ref()?.downcast_ref::<Error>()? {
+        CertificateProblem::of_error(error.get_ref()?.downcast_ref::<Error>()?)
+    }
+
+    /// The problem in an error of TLS, if a certificate was the cause.
+    pub(super) fn of_error(error: &Error) -> Option<CertificateProblem> {
+        match error {
             Error::InvalidCertificate(flaw) => Some(CertificateProblem::of_flaw(flaw)),
             _ => None,
         }

@@ -49,19 +49,16 @@ pub(super) async fn run<W: Wire>(
     handle: &Handle,
     settings: &TransportSettings,
 ) {
-    let role = match login_as.role {
-        Role::Plugin => "plugin",
-        Role::Publisher => "publisher",
-    };
+    let mut role = login_as.role.map_or("unknown", Role::name);
     let address = login_as.peer;
     let mut who = String::new();
     let ending = match Box::pin(login(&mut *wire, &login_as, handle)).await {
         Err(ending) => ending,
         Ok(logged_in) => {
             drop(login_as);
-            who = match &logged_in.peer {
-                Peer::Plugin(server) => server.id.to_string(),
-                Peer::Publisher(principal) => principal.store.to_string(),
+            (role, who) = match &logged_in.peer {
+                Peer::Plugin(server) => (Role::Plugin.name(), server.id.to_string()),
+                Peer::Publisher(principal) => (Role::Publisher.name(), principal.store.to_string()),
             };
             tracing::debug!(role, peer = %address, who, "logged in");
             match serve(&mut *wire, logged_in, handle, settings).await {

@@ -22,6 +22,8 @@ use tower::ServiceExt;
 
 use super::connection::{self, Login};
 use super::greeting::greet;
+#[cfg(feature = "quic")]
+use super::quic::QuicListener;
 use super::settings::TransportSettings;
 use super::upgrade::{self, Role};
 use crate::broker::Handle;
@@ -40,17 +42,36 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const FULL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
+/// Where connections come in.
+pub struct Listeners {
+    /// REST and WebSocket.
+    pub tcp: TcpListener,
+    /// QUIC, if it is on.
+    #[cfg(feature = "quic")]
+    pub quic: Option<QuicListener>,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(tcp: TcpListener) -> Listeners {
+        Listeners {
+            tcp,
+            #[cfg(feature = "quic")]
+            quic: None,
+        }
+    }
+}
+
 struct Shared {
     router: Router,
     handle: Handle,
     settings: Arc<TransportSettings>,
 }
 
-/// Serves REST (the router) and both kinds of connections on one port until `shutdown` turns true, then until all open
+/// Serves REST (the router) and both kinds of connections, over WebSocket and QUIC, until `shutdown` turns true, then until all open
 /// requests and connections have ended or `shutdown_grace` is over. Connections end when the broker tells them
 /// to go away, so stop the broker at the same time.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     router: Router,
     handle: Handle,
     settings: TransportSettings,
@@ -59,7 +80,16 @@ pub async fn serve(
     let sockets_max = settings.connections_max.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
     let sockets = Arc::new(Semaphore::new(sockets_max));
     let grace = settings.shutdown_grace;
-    let shared = Arc::new(Shared { router, handle, settings: Arc::new(settings) });
+    let settings = Arc::new(settings);
+    let listeners = listeners.into();
+    let listener = listeners.tcp;
+    #[cfg(feature = "quic")]
+    let quic = listeners.quic;
+    #[cfg(feature = "quic")]
+    if let Some(quic) = &quic {
+        quic.spawn(handle.clone(), settings.clone(), sockets.clone(), shutdown.clone());
+    }
+    let shared = Arc::new(Shared { router, handle, settings });
     loop {
         let accepted = tokio::select! {
             biased;
@@ -92,10 +122,14 @@ pub async fn serve(
         let left = sockets_max - sockets.available_permits();
         tracing::info!(left, "shutdown: sockets cut off after the grace period");
     }
+    #[cfg(feature = "quic")]
+    if let Some(quic) = quic {
+        quic.close().await;
+    }
 }
 
 /// Returns once `shutdown` is true, or its sender is gone.
-async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+pub(super) async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
@@ -169,14 +203,15 @@ async fn respond(
     let response = upgrade::answer(&request);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let login = Login {
-            role,
+            role: Some(role),
             bearer: upgrade::bearer(request.headers()),
             deadline: since + shared.settings.login_timeout,
             peer,
             shutdown,
+            _place: None,
         };
         let upgrading = hyper::upgrade::on(&mut request);
-        tokio::spawn(upgraded(shared, upgrading, login, permit));
+        tokio::spawn(upgraded(shared, upgrading, login, role, permit));
     }
     Ok(response)
 }
@@ -186,13 +221,14 @@ async fn upgraded(
     shared: Arc<Shared>,
     upgrading: hyper::upgrade::OnUpgrade,
     login: Login,
+    role: Role,
     _permit: Arc<OwnedSemaphorePermit>,
 ) {
     let Ok(Ok(upgraded)) = tokio::time::timeout_at(login.deadline, upgrading).await else { return };
     let parts = upgraded
         .downcast::<TokioIo<Stream>>()
         .expect("serve_http gives hyper nothing but a Stream in a TokioIo");
-    let read_bytes = match login.role {
+    let read_bytes = match role {
         Role::Plugin => PLUGIN_READ_BYTES,
         Role::Publisher => PUBLISHER_READ_BYTES,
     };

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use futures_util::FutureExt;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::ending::Ending;
 use super::upgrade::Role;
 use crate::broker::{Handle, Network, Origin, Principal, Server};
 use crate::carrier::{Step, Wire};
-use crate::limits::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_BEFORE_LOGIN};
+#[cfg(feature = "quic")]
+use crate::protocol::HelloHead;
 use crate::protocol::{Code, Credential, Request, VERSION};
 
 /// Messages behind the hello that are looked at before the login; a peer with more to say is there.
@@ -20,8 +21,8 @@ const STEPS_MAX: usize = 8;
 
 /// What the carrier knows before the first frame.
 pub(super) struct Login {
-    /// Which of the two kinds of peers this path is for.
-    pub(super) role: Role,
+    /// Which of the two kinds of peers this path is for; `None` = both.
+    pub(super) role: Option<Role>,
     /// The credential of the upgrade request. When its tag is right, the hello may be as large as any frame.
     pub(super) bearer: Option<String>,
     /// When the login must be over.
@@ -30,6 +31,8 @@ pub(super) struct Login {
     pub(super) peer: SocketAddr,
     /// True when the broker stops.
     pub(super) shutdown: watch::Receiver<bool>,
+    /// Its place among the logins under way, given back with the login.
+    pub(super) _place: Option<OwnedSemaphorePermit>,
 }
 
 /// A peer that has proved who it is.
@@ -61,18 +64,18 @@ pub(super) async fn login<W: Wire>(wire: &mut W, login: &Login, handle: &Handle)
 }
 
 async fn login_unbounded<W: Wire>(wire: &mut W, login: &Login, handle: &Handle) -> Result<LoggedIn, Ending> {
-    let mut max = FRAME_BYTES_MAX_BEFORE_LOGIN;
     // Only the tag is looked at before the hello is known: the hello may hold a ticket, which spares the hash.
-    if login.bearer.as_deref().is_some_and(|bearer| is_plausible(login.role, bearer, handle)) {
-        max = FRAME_BYTES_MAX;
+    if let (Some(role), Some(bearer)) = (login.role, login.bearer.as_deref())
+        && is_plausible(role, bearer, handle)
+    {
         wire.on_login();
     }
     let mut message = first_message(wire).await?;
-    let Some((hello, hello_bytes)) = Request::decode(&message, max)? else {
+    let Some((hello, hello_bytes)) = Request::decode(&message, wire.frame_bytes_max())? else {
         return Err(Ending::error(Code::BadFrame, "the first message ends inside its first frame"));
     };
-    let credential = hello_credential(login.role, &hello)?;
-    let peer = check(login, credential, handle).await?;
+    let (role, credential) = hello_credential(login.role, &hello)?;
+    let peer = check(login, role, credential, handle).await?;
     wire.on_login();
     still_there(wire, &mut message)?;
     Ok(LoggedIn { peer, message, hello_bytes })
@@ -93,34 +96,50 @@ fn still_there<W: Wire>(wire: &mut W, message: &mut Bytes) -> Result<(), Ending>
     Ok(())
 }
 
-/// The credential of a first frame that is the right hello in a version that we speak.
-fn hello_credential<'a>(role: Role, first: &Request<'a>) -> Result<Credential<'a>, Ending> {
-    let (credential, min, max) = match (role, first) {
-        (Role::Plugin, Request::PluginHello(hello)) => {
-            (hello.credential, hello.version_min, hello.version_max)
+/// Role and credential of a first frame that is the right hello in a version that we speak.
+fn hello_credential<'a>(
+    expected: Option<Role>,
+    first: &Request<'a>,
+) -> Result<(Role, Credential<'a>), Ending> {
+    let (found, credential, min, max) = match first {
+        Request::PluginHello(hello) => (Role::Plugin, hello.credential, hello.version_min, hello.version_max),
+        Request::PublisherHello(hello) => {
+            (Role::Publisher, hello.credential, hello.version_min, hello.version_max)
         }
-        (Role::Publisher, Request::PublisherHello(hello)) => {
-            (hello.credential, hello.version_min, hello.version_max)
-        }
-        (Role::Plugin, Request::PublisherHello(_)) => {
+        _ => return Err(Ending::error(Code::LoginRequired, "the first frame must be a hello")),
+    };
+    match (expected, found) {
+        (Some(Role::Plugin), Role::Publisher) => {
             return Err(Ending::error(
                 Code::ProtocolViolation,
                 "a publisher's hello came on the plugins' path",
             ));
         }
-        (Role::Publisher, Request::PluginHello(_)) => {
+        (Some(Role::Publisher), Role::Plugin) => {
             return Err(Ending::error(
                 Code::ProtocolViolation,
                 "a plugin's hello came on the publishers' path",
             ));
         }
-        _ => return Err(Ending::error(Code::LoginRequired, "the first frame must be a hello")),
-    };
+        _ => {}
+    }
     if !(min..=max).contains(&VERSION) {
         let detail = format!("this broker speaks version {VERSION}, the hello offers {min} to {max}");
         return Err(Ending::error(Code::UnsupportedVersion, detail));
     }
-    Ok(credential)
+    Ok((found, credential))
+}
+
+/// Whether a hello that begins like this may be as long as any frame: it shows a token or key with the right tag.
+#[cfg(feature = "quic")]
+pub(super) fn may_be_long(head: &[u8], handle: &Handle) -> bool {
+    match HelloHead::of(head) {
+        Some(HelloHead::Plugin(Credential::Token(token) | Credential::TicketAndToken { token, .. })) => {
+            is_plausible(Role::Plugin, token, handle)
+        }
+        Some(HelloHead::Publisher(Credential::Token(key))) => is_plausible(Role::Publisher, key, handle),
+        _ => false,
+    }
 }
 
 fn is_plausible(role: Role, bearer: &str, handle: &Handle) -> bool {
@@ -132,7 +151,12 @@ fn is_plausible(role: Role, bearer: &str, handle: &Handle) -> bool {
 
 /// Checks who it is, with one password hash at most. A token in the hello counts alone; a ticket there goes first, and
 /// the upgrade request's credential counts when it is of no use.
-async fn check(login: &Login, credential: Credential<'_>, handle: &Handle) -> Result<Peer, Ending> {
+async fn check(
+    login: &Login,
+    role: Role,
+    credential: Credential<'_>,
+    handle: &Handle,
+) -> Result<Peer, Ending> {
     let registry = handle.registry();
     let within = login.deadline.saturating_duration_since(Instant::now());
     let origin = Origin { network: Network::of(login.peer.ip()), within };
@@ -140,13 +164,17 @@ async fn check(login: &Login, credential: Credential<'_>, handle: &Handle) -> Re
     let secret = match credential {
         Credential::Token(token) => token,
         // There are none for publishers: with nothing else, that is a wrong key.
-        Credential::Ticket(_) if login.role == Role::Publisher => bearer.unwrap_or_default(),
+        Credential::Ticket(_) if role == Role::Publisher => bearer.unwrap_or_default(),
+        Credential::TicketAndToken { token, .. } if role == Role::Publisher => token,
         Credential::Ticket(ticket) => {
             return Ok(Peer::Plugin(registry.check_ticket(ticket, bearer, origin).await?));
         }
+        Credential::TicketAndToken { ticket, token } => {
+            return Ok(Peer::Plugin(registry.check_ticket(ticket, Some(token), origin).await?));
+        }
         Credential::None => bearer.ok_or_else(|| Ending::code(Code::LoginRequired))?,
     };
-    Ok(match login.role {
+    Ok(match role {
         Role::Plugin => Peer::Plugin(registry.check_token(secret, origin).await?),
         Role::Publisher => Peer::Publisher(registry.check_key(secret, origin).await?),
     })

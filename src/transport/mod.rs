@@ -1,4 +1,4 @@
-//! Sockets: the listener, the WebSocket handshake, and connections of plugins and publishers. Knows no REST route and no
+//! Sockets: the listeners, the WebSocket handshake, QUIC, and connections of plugins and publishers. Knows no REST route and no
 //! queue: requests go to the router it is given, frames to the broker's handle.
 
 mod connection;
@@ -8,8 +8,12 @@ mod listener;
 mod login;
 mod plugin;
 mod publisher;
+#[cfg(feature = "quic")]
+mod quic;
 mod settings;
 mod upgrade;
 
-pub use listener::serve;
+pub use listener::{Listeners, serve};
+#[cfg(feature = "quic")]
+pub use quic::QuicListener;
 pub use settings::TransportSettings;

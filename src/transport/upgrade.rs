@@ -16,6 +16,16 @@ pub(super) enum Role {
     Publisher,
 }
 
+impl Role {
+    /// For logs.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Role::Plugin => "plugin",
+            Role::Publisher => "publisher",
+        }
+    }
+}
+
 /// The role that a path stands for, if any.
 pub(super) fn role(path: &str) -> Option<Role> {
     match path {

@@ -7,6 +7,8 @@ mod hostile;
 mod ledger;
 #[path = "../support/pki.rs"]
 mod pki;
+#[cfg(feature = "quic")]
+mod quic;
 mod quotas;
 mod raw;
 mod relay;

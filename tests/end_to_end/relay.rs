@@ -51,6 +51,9 @@ pub(crate) struct Relay {
     running: Option<Running>,
     stop: watch::Sender<bool>,
     serving: Option<JoinHandle<()>>,
+    /// Where it listens for QUIC, and whether it does.
+    #[cfg_attr(not(feature = "quic"), expect(dead_code, reason = "there is no QUIC to listen for"))]
+    quic: Option<(SocketAddr, bool)>,
     _folder: TempDir,
 }
 
@@ -68,6 +71,21 @@ impl Relay {
         settings: TransportSettings,
         change: impl FnOnce(&mut broker::Settings),
     ) -> Relay {
+        Relay::start_all(settings, change, None).await
+    }
+
+    /// With QUIC on a port of its own.
+    #[cfg(feature = "quic")]
+    pub(crate) async fn start_with_quic(settings: TransportSettings) -> Relay {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Relay::start_all(settings, |_| {}, Some((any, true))).await
+    }
+
+    async fn start_all(
+        settings: TransportSettings,
+        change: impl FnOnce(&mut broker::Settings),
+        quic: Option<(SocketAddr, bool)>,
+    ) -> Relay {
         let folder = tempfile::tempdir().unwrap();
         let mut broker = broker::Settings {
             shards: 2,
@@ -82,7 +100,7 @@ impl Relay {
         let stop = watch::Sender::new(false);
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut relay =
-            Relay { address, settings, broker, running: None, stop, serving: None, _folder: folder };
+            Relay { address, settings, broker, running: None, stop, serving: None, quic, _folder: folder };
         relay.open().await;
         relay
     }
@@ -94,9 +112,39 @@ impl Relay {
         let handle = running.handle().clone();
         let router = http::router(HttpState::new(handle.clone()));
         self.stop = watch::Sender::new(false);
-        let serve = transport::serve(listener, router, handle, self.settings.clone(), self.stop.subscribe());
+        let listeners = self.listeners(listener);
+        let serve = transport::serve(listeners, router, handle, self.settings.clone(), self.stop.subscribe());
         self.serving = Some(tokio::spawn(serve));
         self.running = Some(running);
+    }
+
+    #[cfg(feature = "quic")]
+    fn listeners(&mut self, tcp: TcpListener) -> transport::Listeners {
+        let bind = |address: &mut SocketAddr| {
+            let quic = transport::QuicListener::bind(*address, &self.settings).unwrap();
+            *address = quic.address();
+            quic
+        };
+        let wanted = self.quic.as_mut().filter(|(_, on)| *on);
+        transport::Listeners { tcp, quic: wanted.map(|(address, _)| bind(address)) }
+    }
+
+    #[cfg(not(feature = "quic"))]
+    fn listeners(&mut self, tcp: TcpListener) -> transport::Listeners {
+        tcp.into()
+    }
+
+    /// Where it listens for QUIC.
+    #[cfg(feature = "quic")]
+    pub(crate) fn quic_address(&self) -> SocketAddr {
+        self.quic.unwrap().0
+    }
+
+    /// As `restart_stopped`, with or without QUIC.
+    #[cfg(feature = "quic")]
+    pub(crate) async fn restart_with_quic(&mut self, on: bool) {
+        self.quic.as_mut().unwrap().1 = on;
+        self.open().await;
     }
 
     /// As `serve` does it on SIGTERM.

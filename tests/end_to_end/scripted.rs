@@ -290,7 +290,9 @@ fn shown(hello: &Bytes) -> Option<Vec<u8>> {
     match hello.credential {
         Credential::None => None,
         Credential::Ticket(ticket) => Some(ticket.to_vec()),
-        Credential::Token(_) => panic!("the token belongs in the upgrade request"),
+        Credential::Token(_) | Credential::TicketAndToken { .. } => {
+            panic!("the token belongs in the upgrade request")
+        }
     }
 }
 

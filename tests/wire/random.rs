@@ -42,6 +42,8 @@ fn credential() -> impl Strategy<Value = Credential<'static>> {
         Just(Credential::None),
         text().prop_map(Credential::Token),
         any::<Vec<u8>>().prop_map(|ticket| Credential::Ticket(ticket.leak())),
+        (any::<Vec<u8>>(), text())
+            .prop_map(|(ticket, token)| Credential::TicketAndToken { ticket: ticket.leak(), token }),
     ]
 }
 

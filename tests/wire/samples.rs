@@ -91,6 +91,11 @@ fn plugin_hello_resume() -> PluginHello<'static> {
     PluginHello { credential: Credential::Ticket(TICKET), ..plugin_hello_short() }
 }
 
+fn plugin_hello_quic() -> PluginHello<'static> {
+    let token = "srv_7.8Hq2LxT0aYv4Rk9WzNc3Bm61pQeJdUfG";
+    PluginHello { credential: Credential::TicketAndToken { ticket: TICKET, token }, ..plugin_hello_short() }
+}
+
 /// The examples of protocol.md, by the name in their code block.
 pub(crate) fn documented() -> Vec<(&'static str, Frame<'static>)> {
     let mut all = plugin();
@@ -100,6 +105,7 @@ pub(crate) fn documented() -> Vec<(&'static str, Frame<'static>)> {
         ("ping", Request::Ping { nonce: 7 }.into()),
         ("pong", Request::Pong { nonce: 7 }.into()),
         ("plugin-hello-resume", Request::PluginHello(plugin_hello_resume()).into()),
+        ("plugin-hello-quic", Request::PluginHello(plugin_hello_quic()).into()),
         ("ticket", Response::Ticket { ticket: TicketRef(TICKET) }.into()),
         ("go-away", Response::GoAway { code: 23, delay_ms: 2750 }.into()),
         ("error", Response::Error { code: 11, retry_after_ms: 0, detail: "the token is not valid" }.into()),

@@ -17,9 +17,12 @@ pub(in crate::cli) struct PluginArgs {
     /// File that holds the token
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     pub(in crate::cli) token_file: Option<PathBuf>,
-    /// The broker's address, wss:// or https://, ws:// or http:// without TLS
+    /// The broker's address, wss:// or https://, ws:// or http:// without TLS; or quic://
     #[arg(long, env = "FLUXRELAY_URL", default_value = "ws://127.0.0.1:7440", value_name = "URL")]
     pub(in crate::cli) url: String,
+    /// Where to connect when --url is quic:// and QUIC does not get through [default: wss:// at the same host and port]
+    #[arg(long, env = "FLUXRELAY_FALLBACK_URL", value_name = "URL")]
+    pub(in crate::cli) fallback_url: Option<String>,
     #[command(flatten)]
     pub(in crate::cli) tls: TlsArgs,
     /// File in which intents and outcomes are written down; made if it does not exist

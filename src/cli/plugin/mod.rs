@@ -51,6 +51,7 @@ fn options(args: &PluginArgs) -> Result<PluginOptions, CliError> {
     Ledger::open(&args.ledger, server).map_err(|error| CliError::usage(format!("--ledger: {error}")))?;
     let mut options = PluginOptions::new(&args.url, token);
     options.tls = args.tls.client(&args.url)?;
+    options.fallback.clone_from(&args.fallback_url);
     options.ledger = Some(args.ledger.clone());
     options.players = (!args.no_players).then(Vec::new);
     Ok(options)
