@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     /// Bytes of the future that a function with these arguments gives.
-    fn future_bytes<A, B, C, D, F>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
+    fn future_bytes<A, B, C, D, E, F>(_: impl FnOnce(A, B, C, D, E) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -162,7 +162,7 @@ impl Door {
         };
         let asked = handle.clone();
         let admits = Box::new(move |head: &[u8]| may_be_long(head, &asked));
-        let wire = Quic::server(connection, streams, Framing { frame_bytes, admits: Some(admits) });
+        let wire = Box::new(Quic::server(connection, streams, Framing { frame_bytes, admits: Some(admits) }));
         let login_as = Login { role: None, bearer: None, deadline, peer, shutdown, _place: Some(login) };
         connection::run(wire, login_as, &handle, &settings).await;
     }
