@@ -23,6 +23,15 @@ fn start(dir: &Path) -> Running {
     broker::start(settings).expect("the broker starts")
 }
 
+/// The first server of a broker.
+async fn server(running: &Running) -> ServerId {
+    let handle = running.handle();
+    let made = handle.registry().by(Actor::LOCAL).create_server(StoreId(1), "survival", "").await;
+    let id = made.expect("it is made").0.id;
+    handle.server_added(id, StoreId(1)).await.expect("its shard learns of it");
+    id
+}
+
 fn order(server: ServerId) -> OrderRequest {
     let command = NewCommand {
         server: ServerId(0),
@@ -51,9 +60,8 @@ fn copy(from: &Path, to: &Path) {
 async fn what_recovery_replays_is_checkpointed_at_once() {
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let running = start(first.path());
-    let changes = running.handle().registry().by(Actor::LOCAL);
-    let (server, _) = changes.create_server(StoreId(1), "survival", "").await.unwrap();
-    running.handle().publish(StoreId(1), order(server.id)).await.unwrap();
+    let server = server(&running).await;
+    running.handle().publish(StoreId(1), order(server)).await.unwrap();
     assert_eq!(running.handle().stats().checkpoints, 0);
     copy(first.path(), second.path());
 
@@ -80,11 +88,10 @@ async fn a_new_directory_gives_out_no_number_of_an_earlier_one() {
     for _ in 0..2 {
         let dir = tempfile::tempdir().unwrap();
         let running = start(dir.path());
-        let changes = running.handle().registry().by(Actor::LOCAL);
-        let (server, _) = changes.create_server(StoreId(1), "survival", "").await.unwrap();
-        assert_eq!(server.id, ServerId(1), "the same server, as far as a ledger can tell");
+        let server = server(&running).await;
+        assert_eq!(server, ServerId(1), "the same server, as far as a ledger can tell");
         for _ in 0..3 {
-            let published = running.handle().publish(StoreId(1), order(server.id)).await.unwrap();
+            let published = running.handle().publish(StoreId(1), order(server)).await.unwrap();
             let seq = published.commands[0].seq.0;
             assert!(seq > highest, "{seq} after {highest}");
             highest = seq;

@@ -118,6 +118,7 @@ codes! {
     UpgradeRequired = 57, "upgrade_required", false, Never, "This path takes WebSocket connections only.";
     BadHandshake = 58, "bad_handshake", false, Never, "The WebSocket handshake is not valid.";
     UnknownSubprotocol = 59, "unknown_subprotocol", false, Never, "The handshake offers subprotocols, but not fluxrelay.v1.";
+    ForeignOrigin = 60, "foreign_origin", false, Never, "The handshake comes from a web page of another site.";
 }
 
 impl fmt::Display for Code {

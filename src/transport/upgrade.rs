@@ -1,7 +1,9 @@
 //! The WebSocket handshake: which request becomes a connection, and what the others are told. Pure.
 
 use axum::body::Body;
-use hyper::header::{AUTHORIZATION, CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use hyper::header::{
+    AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderValue, ORIGIN, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
@@ -56,6 +58,10 @@ pub(super) fn answer<B>(request: &Request<B>) -> Response<Body> {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         return response;
     }
+    if is_foreign(request.headers()) {
+        let detail = "the Origin header names another host than the Host header: clients other than browsers send no Origin";
+        return problem(StatusCode::FORBIDDEN, Code::ForeignOrigin, detail);
+    }
     let offered = offers(request.headers());
     if offered == Some(false) {
         let detail = "Sec-WebSocket-Protocol must offer fluxrelay.v1 or be left out";
@@ -70,6 +76,14 @@ pub(super) fn answer<B>(request: &Request<B>) -> Response<Body> {
         }
         Err(error) => problem(StatusCode::BAD_REQUEST, Code::BadHandshake, &error.to_string()),
     }
+}
+
+/// Whether a browser says that a page of another site asks: `Origin` is there and its host and port are not `Host`'s.
+fn is_foreign(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(ORIGIN) else { return false };
+    let site = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, site)| site);
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    !site.zip(host).is_some_and(|(site, host)| site.eq_ignore_ascii_case(host))
 }
 
 /// Whether the client offers our subprotocol; `None` = it offers nothing.
@@ -147,6 +161,17 @@ mod tests {
         for offered in ["fluxrelay.v2", "FLUXRELAY.V1", "fluxrelay.v1x", ","] {
             check("GET", &format!("{GOOD}\nSec-WebSocket-Protocol: {offered}"), 400);
         }
+    }
+
+    #[test]
+    fn pages_of_other_sites_are_refused() {
+        let from = |origin: &str| format!("{GOOD}\nHost: relay.example:7440\nOrigin: {origin}");
+        check("GET", &from("https://relay.example:7440"), 101);
+        check("GET", &from("http://RELAY.example:7440"), 101);
+        for origin in ["https://evil.example", "https://relay.example", "null", "relay.example:7440"] {
+            check("GET", &from(origin), 403);
+        }
+        check("GET", &format!("{GOOD}\nOrigin: https://relay.example:7440"), 403);
     }
 
     #[test]
