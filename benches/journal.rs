@@ -54,9 +54,9 @@ fn endings(from: u64, batch: u64) -> Vec<Change> {
         let seqs = start..(start + 16).min(from + batch);
         let (server, at) = (id(start).server, UnixMs(start));
         let commands = seqs.clone().map(|seq| (Seq(seq), 2)).collect();
-        changes.push(Change::Delivered(Box::new(DeliveredChange { server, at, commands })));
+        changes.push(Change::Delivered(DeliveredChange { server, at, commands }));
         let commands = seqs.map(|seq| (Seq(seq), 3)).collect();
-        changes.push(Change::Completed(Box::new(CompletedChange { server, at, commands })));
+        changes.push(Change::Completed(CompletedChange { server, at, commands }));
     }
     changes
 }

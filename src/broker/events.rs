@@ -78,6 +78,7 @@ pub(crate) struct EventHub {
     batches: Sender<Vec<Event>>,
     waiting: Receiver<Vec<Event>>,
     announced: AtomicBool,
+    followed: AtomicBool,
     closed: AtomicBool,
     wake: Notify,
     ring: Mutex<Ring>,
@@ -101,11 +102,17 @@ impl EventHub {
             batches,
             waiting,
             announced: AtomicBool::new(false),
+            followed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             wake: Notify::new(),
             ring: Mutex::default(),
             newest: watch::Sender::new(0),
         })
+    }
+
+    /// Whether there was ever a follower: nobody can ask for what happened before the first one.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.followed.load(Ordering::Relaxed)
     }
 
     /// Hands over the events of a step. Never waits.
@@ -147,6 +154,7 @@ impl EventHub {
         store: Option<StoreId>,
         since: Option<EventId>,
     ) -> EventStream {
+        self.followed.store(true, Ordering::Relaxed);
         let newest = self.newest.subscribe();
         let now = self.ring.lock().newest;
         let (after, lost) = match since {

@@ -9,7 +9,7 @@ use super::events::{EventId, EventStream};
 use super::inbox::Envelope;
 use super::inner::order_bytes;
 use super::mailbox::{Mailbox, ToPeer};
-use super::quotas::QuotaSettings;
+use super::quotas::{Gate, QuotaSettings};
 use super::registry::Registry;
 use super::request::{BrokerError, CommandPage, OrderRequest, Published, ResendFilter};
 use super::shard_thread::refused;
@@ -51,7 +51,8 @@ impl Handle {
     /// # Errors
     /// Any [`BrokerError`]; after `Stopping` the order may have been accepted (repeat it with the same key).
     pub async fn publish(&self, store: StoreId, request: OrderRequest) -> Result<Published, BrokerError> {
-        match self.inner.admit(store, request).await {
+        let gate = self.inner.quotas.gate(store, self.now());
+        match self.inner.admit(store, &gate, request).await {
             Ok(order) => self.inner.publish(order).await,
             Err(unresolved) => self.inner.publish_unresolved(store, unresolved).await,
         }
@@ -307,7 +308,8 @@ impl Handle {
         let conn = self.inner.next_conn();
         let attach = Envelope::Attach { conn, mailbox: Arc::clone(&mailbox) };
         self.inner.shard(self.inner.desk(store)).send_now(attach);
-        PublisherLink { handle: self.clone(), store, conn, mailbox }
+        let gate = self.inner.quotas.gate(store, self.now());
+        PublisherLink { handle: self.clone(), store, gate, conn, mailbox }
     }
 }
 
@@ -379,6 +381,7 @@ impl Drop for PluginLink {
 pub struct PublisherLink {
     handle: Handle,
     store: StoreId,
+    gate: Arc<Gate>,
     conn: ConnId,
     mailbox: Arc<Mailbox>,
 }
@@ -387,7 +390,7 @@ impl PublisherLink {
     /// Exactly one `ToPeer::Published { request, .. }` follows in the mailbox.
     pub async fn publish(&self, request: u64, order: OrderRequest) {
         let inner = &self.handle.inner;
-        let result = match inner.admit(self.store, order).await {
+        let result = match inner.admit(self.store, &self.gate, order).await {
             Ok(order) => {
                 let bytes = order_bytes(&order);
                 let publish = Envelope::Publish { conn: self.conn, request, order };

@@ -140,10 +140,9 @@ impl Inner {
             body: self.fingerprints.body(&canonical(&request)),
         });
         let OrderRequest { reference, player, ordered, commands: requested, .. } = request;
-        let now = self.clock.now();
         let mut commands = Vec::with_capacity(requested.len());
         for RequestedCommand { target, delay, mut command } in requested {
-            command.not_before = command.not_before.max(delay.map(|delay| now + delay));
+            command.not_before = command.not_before.max(delay.map(|delay| self.clock.now() + delay));
             if let Err(error) = self.resolve_target(store, target, command, &mut commands) {
                 return Err(Unresolved { error, key });
             }
@@ -195,23 +194,29 @@ impl Inner {
         mut command: NewCommand,
         commands: &mut Vec<NewCommand>,
     ) -> Result<(), BrokerError> {
-        let servers = match target {
+        let too_many = |count| BrokerError::TooManyCommands { max: ORDER_COMMANDS_MAX, count };
+        match target {
             Target::One(server) => {
-                let known = self.registry.server(server).filter(|known| known.store == store);
-                vec![known.ok_or_else(|| BrokerError::UnknownServer(server.to_string()))?]
+                if self.registry.store_of(server) != Some(store) {
+                    return Err(BrokerError::UnknownServer(server.to_string()));
+                }
+                if commands.len() == ORDER_COMMANDS_MAX {
+                    return Err(too_many(commands.len() + 1));
+                }
+                command.server = server;
+                commands.push(command);
             }
-            Target::All => self.registry.servers(Some(store)),
-        };
-        if servers.is_empty() {
-            return Err(BrokerError::NoServers);
-        }
-        let count = commands.len() + servers.len();
-        if count > ORDER_COMMANDS_MAX {
-            return Err(BrokerError::TooManyCommands { max: ORDER_COMMANDS_MAX, count });
-        }
-        for server in servers {
-            command.server = server.id;
-            commands.push(command.clone());
+            Target::All => {
+                let servers = self.registry.servers(Some(store));
+                if servers.is_empty() {
+                    return Err(BrokerError::NoServers);
+                }
+                let count = commands.len() + servers.len();
+                if count > ORDER_COMMANDS_MAX {
+                    return Err(too_many(count));
+                }
+                commands.extend(servers.iter().map(|server| NewCommand { server: server.id, ..command.clone() }));
+            }
         }
         Ok(())
     }

@@ -62,7 +62,7 @@ type Gates = HashMap<StoreId, Arc<Gate>>;
 
 /// One store.
 #[derive(Debug)]
-struct Gate {
+pub(super) struct Gate {
     bucket: Mutex<Bucket>,
     at_most: AtomicU64,
     /// When its commands were last looked at; held while somebody looks.
@@ -93,7 +93,8 @@ impl Quotas {
         }
     }
 
-    fn gate(&self, store: StoreId, now: UnixMs) -> Arc<Gate> {
+    /// The gate of a store; it stays the same one.
+    pub(super) fn gate(&self, store: StoreId, now: UnixMs) -> Arc<Gate> {
         let mut part = self.parts[store.0 as usize % PARTS].lock();
         let new = || {
             // Nothing is known of it yet, so its first order looks.
@@ -113,6 +114,7 @@ impl Inner {
     pub(super) async fn admit(
         self: &Arc<Inner>,
         store: StoreId,
+        gate: &Gate,
         request: OrderRequest,
     ) -> Result<Box<NewOrder>, Unresolved> {
         let order = self.resolve(store, request)?;
@@ -121,7 +123,6 @@ impl Inner {
             return Ok(order);
         }
         let (now, count) = (self.clock.now(), order.commands.len() as u64);
-        let gate = self.quotas.gate(store, now);
         if !rate.is_off() {
             let taken = gate.bucket.lock().take(rate, now, count);
             taken.map_err(|retry_after_ms| Unresolved {
@@ -130,7 +131,7 @@ impl Inner {
             })?;
         }
         if live_max > 0 && !gate.enter(count, live_max) {
-            let entered = self.look_again(&gate, store, count).await;
+            let entered = self.look_again(gate, store, count).await;
             entered.map_err(|error| Unresolved { error, key: order.key })?;
         }
         Ok(order)

@@ -2,7 +2,7 @@
 //!
 //! The only thread that touches its `Shard`. It never waits for a disk, a socket or another shard.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::Inner;
 use super::inbox::{Envelope, Outlet, ToJournal};
 use super::mailbox::{Mailbox, ToPeer};
 use super::request::{BrokerError, Published};
-use crate::engine::{Event, ImagePart, Input, Output, PluginOut, Refusal, Reply, ReplyTo, Shard};
+use crate::engine::{Event, ImagePart, Input, NumberMap, Output, PluginOut, Refusal, Reply, ReplyTo, Shard};
 use crate::ids::{ConnId, FrameNo, OrderId, ShardNo};
 use crate::storage::FrameEncoder;
 use crate::time::{Millis, UnixMs};
@@ -38,8 +38,8 @@ pub(super) struct ShardThread {
     encoder: FrameEncoder,
     outlet: Outlet,
     inner: Arc<Inner>,
-    connections: HashMap<ConnId, Arc<Mailbox>>,
-    calls: HashMap<u64, oneshot::Sender<Reply>>,
+    connections: NumberMap<ConnId, Arc<Mailbox>>,
+    calls: NumberMap<u64, oneshot::Sender<Reply>>,
     /// Mailboxes that got something in this turn and ring when it is over.
     to_ring: Vec<Arc<Mailbox>>,
     /// Mailboxes with a confirmation that waits for company, and until when.
@@ -75,8 +75,8 @@ impl ShardThread {
             encoder,
             outlet,
             inner,
-            connections: HashMap::new(),
-            calls: HashMap::new(),
+            connections: NumberMap::default(),
+            calls: NumberMap::default(),
             to_ring: Vec::new(),
             lingering: VecDeque::new(),
             outputs: Vec::new(),
@@ -206,6 +206,7 @@ impl ShardThread {
 
     fn carry_outputs(&mut self, now: UnixMs) {
         let mut outputs = std::mem::take(&mut self.outputs);
+        let followed = self.inner.hub.is_followed();
         for output in outputs.drain(..) {
             match output {
                 Output::Plugin { conn, message } => self.tell_plugin(now, conn, message),
@@ -219,7 +220,8 @@ impl ShardThread {
                 Output::Forward { shard, input } => {
                     self.inner.shards[usize::from(shard.0)].send_now(Envelope::Plain(*input));
                 }
-                Output::Event(event) => self.events.push(event),
+                Output::Event(event) if followed => self.events.push(event),
+                Output::Event(_) => {}
             }
         }
         self.outputs = outputs;

@@ -1,32 +1,13 @@
-//! The masks of a WebSocket client's messages: unpredictable, as RFC 6455 section 5.3 wants them, and one system call for
-//! many.
+//! The masks of a WebSocket client's messages: unpredictable, as RFC 6455 section 5.3 wants them, and no system call each.
+
+use rand::Rng;
 
 /// Bytes of a mask.
 pub(super) const MASK_BYTES: usize = 4;
-/// Masks drawn at once.
-const DRAWN: usize = 32;
 
-/// Masks that were drawn and not used.
-#[derive(Debug)]
-pub(super) struct Masks {
-    drawn: [[u8; MASK_BYTES]; DRAWN],
-    used: usize,
-}
-
-impl Masks {
-    pub(super) fn new() -> Masks {
-        Masks { drawn: [[0; MASK_BYTES]; DRAWN], used: DRAWN }
-    }
-
-    /// The next mask; each is given out once.
-    pub(super) fn take(&mut self) -> [u8; MASK_BYTES] {
-        if self.used == DRAWN {
-            getrandom::fill(self.drawn.as_flattened_mut()).expect("the system's random source works");
-            self.used = 0;
-        }
-        self.used += 1;
-        self.drawn[self.used - 1]
-    }
+/// A mask of the thread's generator, which is seeded by the system and cryptographically secure.
+pub(super) fn draw() -> [u8; MASK_BYTES] {
+    rand::rng().next_u32().to_ne_bytes()
 }
 
 /// Applies a mask to the whole payload of one message.
@@ -44,12 +25,11 @@ mod tests {
 
     #[test]
     fn no_mask_comes_twice() {
-        let mut masks = Masks::new();
-        let mut taken: Vec<_> = (0..4 * DRAWN).map(|_| masks.take()).collect();
-        taken.sort_unstable();
-        taken.dedup();
+        let mut drawn: Vec<_> = (0..128).map(|_| draw()).collect();
+        drawn.sort_unstable();
+        drawn.dedup();
         // 128 draws out of 2^32 meet with 2^-19.
-        assert!(taken.len() >= 4 * DRAWN - 1);
+        assert!(drawn.len() >= 127);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use quinn::{
     Chunk, Connection, ConnectionError, IdleTimeout, ReadError, RecvStream, SendStream, TransportConfig,
     VarInt, WriteError,
 };
+use tokio::task::coop::poll_proceed;
 
 use super::wire::{Fault, Step, Wire};
 use crate::limits::{
@@ -227,7 +228,16 @@ impl Drop for Quic {
 
 impl Wire for Quic {
     async fn step(&mut self, read: bool) -> Result<Step, Fault> {
-        poll_fn(|cx| self.poll_step(read, cx)).await
+        poll_fn(|cx| {
+            // A socket of tokio takes part in the runtime's budget by itself.
+            let turn = ready!(poll_proceed(cx));
+            let step = self.poll_step(read, cx);
+            if step.is_ready() {
+                turn.made_progress();
+            }
+            step
+        })
+        .await
     }
 
     fn queue(&mut self, frames: &[u8]) {

@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, FrameHeader};
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
 use tokio_tungstenite::tungstenite::{Error, error::ProtocolError};
 
-use super::masks::{self, MASK_BYTES, Masks};
+use super::masks::{self, MASK_BYTES};
 use super::wire::{Fault, Step, Wire};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_BEFORE_LOGIN};
 
@@ -30,8 +30,8 @@ const OUT_BYTES_KEPT: usize = 512;
 pub(crate) struct WebSocket<S> {
     stream: S,
     context: WebSocketContext,
-    /// A client's.
-    masks: Option<Box<Masks>>,
+    /// A client's messages are.
+    masks: bool,
     out: Vec<u8>,
     written: usize,
     progress: u64,
@@ -59,7 +59,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocket<S> {
             .max_frame_size(Some(message_max));
         // A copy of just its length: it may lie in a far larger buffer, which must not be kept as ours.
         let context = WebSocketContext::from_partially_read(part.to_vec(), role, Some(config));
-        let masks = matches!(role, Role::Client).then(|| Box::new(Masks::new()));
+        let masks = matches!(role, Role::Client);
         WebSocket { stream, context, masks, out: Vec::new(), written: 0, progress: 0, replies: 0 }
     }
 
@@ -131,7 +131,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for WebSocket<S> {
     }
 
     fn queue(&mut self, frames: &[u8]) {
-        let mask = self.masks.as_mut().map(|masks| masks.take());
+        let mask = self.masks.then(masks::draw);
         let header = FrameHeader {
             is_final: true,
             opcode: OpCode::Data(Data::Binary),

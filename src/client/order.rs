@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
+use rand::Rng;
 
 use super::options::Player;
 use crate::ids::{CommandId, OrderId, ServerId};
@@ -126,7 +127,7 @@ impl OrderCommand {
 /// 128 random bits in hexadecimal.
 fn random_key(text: &mut [u8; 32]) -> &str {
     let mut bits = [0; 16];
-    getrandom::fill(&mut bits).expect("an operating system with a random source");
+    rand::rng().fill_bytes(&mut bits);
     for (pair, byte) in text.chunks_exact_mut(2).zip(bits) {
         pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
         pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];

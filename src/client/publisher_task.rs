@@ -3,13 +3,14 @@
 //! What must stay true: requests are sent in the order in which they came, and again, all that are unanswered, first
 //! thing on a new connection; each is answered to its caller exactly once.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::backoff::Backoff;
@@ -33,7 +34,7 @@ pub(super) struct PublisherTask {
     connect_timeout: Duration,
     backoff: Backoff,
     /// Unanswered publishes by number.
-    waiting: BTreeMap<u64, Pending>,
+    waiting: HashMap<u64, Pending>,
     events: Option<Follow>,
     session: Session,
     stopping: bool,
@@ -71,7 +72,7 @@ impl PublisherTask {
             target: Target::new(options.route())?,
             connect_timeout: options.connect_timeout,
             backoff: Backoff::new(options.backoff),
-            waiting: BTreeMap::new(),
+            waiting: HashMap::new(),
             events: None,
             session: Session::default(),
             stopping: false,
@@ -120,7 +121,9 @@ impl PublisherTask {
             Ok(Err(error)) => return error.into(),
             Err(_) => return End::lost("connecting took too long"),
         };
-        self.session = Session { unsent: self.waiting.keys().copied().collect(), ..Session::default() };
+        let mut unsent: Vec<u64> = self.waiting.keys().copied().collect();
+        unsent.sort_unstable();
+        self.session = Session { unsent: unsent.into(), ..Session::default() };
         if let Some(events) = &mut self.events {
             events.asked = false;
         }
@@ -155,16 +158,9 @@ impl PublisherTask {
                 send_frames(socket, &mut self.session.out).await?;
             }
             tokio::select! {
-                // The clock first: a broker that is never silent must not stop it.
+                // What there is most of first. A broker that is never silent is Pending from time to time, when its turn
+                // of the runtime's budget is used up: then the clock, which stands outside of that budget, is asked.
                 biased;
-                () = &mut tick => {
-                    if self.session.store.is_some() {
-                        self.session.silence.on_tick()?;
-                    } else if Instant::now() >= login_by {
-                        return Err(End::lost("logging in took too long"));
-                    }
-                    tick.as_mut().reset(Instant::now() + self.session.silence.tick_length());
-                }
                 arrived = socket.step() => {
                     self.session.silence.on_heard();
                     if let Arrived::Frames(frames) = arrived? {
@@ -173,6 +169,14 @@ impl PublisherTask {
                 }
                 // Whoever else is about to publish goes first: what is published together travels together.
                 () = self.shared.wake.notified() => tokio::task::yield_now().await,
+                () = unconstrained(&mut tick) => {
+                    if self.session.store.is_some() {
+                        self.session.silence.on_tick()?;
+                    } else if Instant::now() >= login_by {
+                        return Err(End::lost("logging in took too long"));
+                    }
+                    tick.as_mut().reset(Instant::now() + self.session.silence.tick_length());
+                }
             }
         }
     }

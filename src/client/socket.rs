@@ -23,7 +23,7 @@ use crate::tls::Trust;
 use crate::tls::{ClientTls, Stream};
 
 /// Bytes that one system call reads.
-const READ_BYTES: usize = 4 * 1024;
+const READ_BYTES: usize = 2 * 1024;
 /// The close code of an orderly end: RFC 6455, section 7.4.1.
 const CLOSE_NORMAL: u16 = 1000;
 /// The scheme of URLs for QUIC.

@@ -13,7 +13,7 @@ pub(super) fn mix(number: u64) -> u64 {
 
 /// A hasher for one number: mixed.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct NumberHasher(u64);
+pub(crate) struct NumberHasher(u64);
 
 impl Hasher for NumberHasher {
     fn finish(&self) -> u64 {
@@ -51,6 +51,6 @@ impl Hasher for FingerprintHasher {
 }
 
 /// A map by numbers that the broker itself gives out.
-pub(super) type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
+pub(crate) type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
 /// A map by keyed fingerprints.
 pub(super) type FingerprintMap<V> = HashMap<u64, V, BuildHasherDefault<FingerprintHasher>>;

@@ -4,6 +4,7 @@
 //! stored, and the rows are the plain copies that storage keeps at rest.
 
 mod change;
+mod few;
 mod input;
 mod order;
 mod output;
@@ -14,6 +15,7 @@ pub use change::{
     AcceptedRow, Change, CompletedChange, DeliveredChange, EditedChange, OrderAccepted, ResentChange,
     StatusChange,
 };
+pub use few::Few;
 pub use input::{
     AcceptedCommand, CollectFilter, CommandResult, Handover, Hello, Input, Operation, Outcome, PlayerNews,
     Query, ReplyTo,

@@ -35,6 +35,7 @@ mod wheel;
 
 pub use crate::ids::Seq;
 pub use counters::Counters;
+pub(crate) use hash::NumberMap;
 pub use io::*;
 pub use settings::Settings;
 pub use shard::Shard;

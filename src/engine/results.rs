@@ -70,7 +70,7 @@ impl Shard {
         let commands =
             slots.iter().map(|slot| (self.commands[*slot].seq, self.commands[*slot].rev)).collect();
         let change = CompletedChange { server: self.servers[place].id, at: self.now, commands };
-        self.outbox.change(Change::Completed(Box::new(change)));
+        self.outbox.change(Change::Completed(change));
         for slot in slots {
             self.say_command(*slot, Note::None, None);
         }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::ending::Ending;
@@ -150,12 +151,11 @@ impl<'a, W: Wire> Connection<'a, W> {
             let writing = !self.wire.write().await?;
             let reading = self.may_read();
             tokio::select! {
-                // The clock first: a peer that is never silent must not stop it.
+                // What there is most of first: a turn costs what was asked before it. Mail is bounded by what was
+                // read, and a wire that is never silent is Pending from time to time, when its turn of the runtime's
+                // budget is used up: then the clock, which stands outside of that budget, is asked.
                 biased;
-                () = &mut tick => {
-                    self.on_tick(reading)?;
-                    tick.as_mut().reset(Instant::now() + tick_length);
-                }
+                () = self.mailbox.ready(), if !writing => {}
                 step = self.wire.step(reading) => match step? {
                     Step::Frames(message) => {
                         self.pulse.heard = true;
@@ -165,9 +165,12 @@ impl<'a, W: Wire> Connection<'a, W> {
                     Step::Written => {}
                     Step::Closed => return Err(Ending::Gone),
                 },
-                () = self.mailbox.ready(), if !writing => {}
                 () = removed(&mut self.key) => return Err(key_removed()),
                 event = self.role.next_event(), if !writing => self.role.put_events(event, &mut self.out),
+                () = unconstrained(&mut tick) => {
+                    self.on_tick(reading)?;
+                    tick.as_mut().reset(Instant::now() + tick_length);
+                }
             }
         }
     }

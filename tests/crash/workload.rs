@@ -50,8 +50,8 @@ impl Model {
                 }
                 return;
             }
-            Change::Delivered(change) => (change.server, Status::Delivered, &change.commands),
-            Change::Completed(change) => (change.server, Status::Completed, &change.commands),
+            Change::Delivered(change) => (change.server, Status::Delivered, &*change.commands),
+            Change::Completed(change) => (change.server, Status::Completed, &*change.commands),
             _ => unreachable!("the workload makes no other change"),
         };
         for (seq, rev) in commands {
@@ -255,10 +255,10 @@ impl Run {
         }
         let at = UnixMs(1);
         if !delivered.is_empty() {
-            changes.push(Change::Delivered(Box::new(DeliveredChange { server, at, commands: delivered })));
+            changes.push(Change::Delivered(DeliveredChange { server, at, commands: delivered.into() }));
         }
         if !completed.is_empty() {
-            changes.push(Change::Completed(Box::new(CompletedChange { server, at, commands: completed })));
+            changes.push(Change::Completed(CompletedChange { server, at, commands: completed.into() }));
         }
         changes
     }

@@ -67,6 +67,11 @@ impl Directory {
         self.servers.find(id.0)
     }
 
+    /// The store of a server.
+    pub(super) fn store_of(&self, id: ServerId) -> Option<StoreId> {
+        self.servers.look_at(id.0, |record| record.server.store)
+    }
+
     pub(super) fn servers_len(&self) -> usize {
         self.servers.len()
     }
@@ -106,7 +111,7 @@ impl Directory {
 
     /// Shows durable changes to readers. Only the writer calls this.
     pub(super) fn publish(&self, changes: &[RowChange]) {
-        let store_of_server = |id: ServerId| self.servers.find(id.0).map(|record| record.server.store);
+        let store_of_server = |id: ServerId| self.store_of(id);
         let store_of_key = |id: KeyId| self.keys.find(id.0).map(|record| record.key.store);
         let gone: Vec<Gone> = changes
             .iter()

@@ -252,6 +252,11 @@ impl Registry {
         self.directory.server(id).map(|record| Arc::clone(&record.server))
     }
 
+    /// The store of a server: the same as [`Registry::server`] tells, for less.
+    pub(crate) fn store_of(&self, id: ServerId) -> Option<StoreId> {
+        self.directory.store_of(id)
+    }
+
     /// Keys of a store, by id, without their secrets; the admin key is not one of them.
     pub fn keys(&self, store: StoreId) -> Vec<Key> {
         self.directory.keys(store)

@@ -8,30 +8,37 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 
+use crate::engine::NumberMap;
+
 /// Parts. A power of two; with a million rows a change copies 4,000 of them.
 const PARTS: usize = 256;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Table<V> {
-    parts: Box<[ArcSwap<HashMap<u32, V>>]>,
+    parts: Box<[ArcSwap<NumberMap<u32, V>>]>,
     rows: AtomicUsize,
 }
 
 impl<V: Clone> Table<V> {
     /// A table with these rows.
     pub(super) fn new(rows: impl IntoIterator<Item = (u32, V)>) -> Table<V> {
-        let mut parts: Vec<HashMap<u32, V>> = (0..PARTS).map(|_| HashMap::new()).collect();
+        let mut parts: Vec<NumberMap<u32, V>> = (0..PARTS).map(|_| NumberMap::default()).collect();
         for (id, row) in rows {
             parts[id as usize % PARTS].insert(id, row);
         }
-        let rows = AtomicUsize::new(parts.iter().map(HashMap::len).sum());
+        let rows = AtomicUsize::new(parts.iter().map(NumberMap::len).sum());
         Table { parts: parts.into_iter().map(ArcSwap::from_pointee).collect(), rows }
     }
 
     /// The row with this number.
     pub(super) fn find(&self, id: u32) -> Option<V> {
-        self.parts[id as usize % PARTS].load().get(&id).cloned()
+        self.look_at(id, V::clone)
+    }
+
+    /// Something about the row with this number, without a copy of it.
+    pub(super) fn look_at<T>(&self, id: u32, look: impl FnOnce(&V) -> T) -> Option<T> {
+        self.parts[id as usize % PARTS].load().get(&id).map(look)
     }
 
     /// How many rows there are.
@@ -41,7 +48,7 @@ impl<V: Clone> Table<V> {
 
     /// All rows, by number.
     pub(super) fn all(&self) -> Vec<V> {
-        let parts: Vec<Arc<HashMap<u32, V>>> = self.parts.iter().map(ArcSwap::load_full).collect();
+        let parts: Vec<Arc<NumberMap<u32, V>>> = self.parts.iter().map(ArcSwap::load_full).collect();
         let mut rows: Vec<(u32, &V)> =
             parts.iter().flat_map(|part| part.iter()).map(|(id, v)| (*id, v)).collect();
         rows.sort_unstable_by_key(|(id, _)| *id);
@@ -50,10 +57,10 @@ impl<V: Clone> Table<V> {
 
     /// Applies changes in order (`None` removes). Only one thread may call this at a time.
     pub(super) fn change(&self, changes: impl IntoIterator<Item = (u32, Option<V>)>) {
-        let mut changed: HashMap<usize, HashMap<u32, V>> = HashMap::new();
+        let mut changed: HashMap<usize, NumberMap<u32, V>> = HashMap::new();
         for (id, row) in changes {
             let at = id as usize % PARTS;
-            let part = changed.entry(at).or_insert_with(|| HashMap::clone(&self.parts[at].load()));
+            let part = changed.entry(at).or_insert_with(|| NumberMap::clone(&self.parts[at].load()));
             match row {
                 Some(row) => part.insert(id, row),
                 None => part.remove(&id),

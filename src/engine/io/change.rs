@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::few::Few;
 use super::row::OrderRow;
 use super::words::{Labels, Note, OnDoubt, Player, Status};
 use crate::ids::{CommandId, Seq, ServerId};
@@ -16,9 +17,9 @@ pub enum Change {
     /// A desk accepted an order, whole.
     Order(Box<OrderAccepted>),
     /// Handed to a plugin (many of one server).
-    Delivered(Box<DeliveredChange>),
+    Delivered(DeliveredChange),
     /// Completed without output or note (many of one server).
-    Completed(Box<CompletedChange>),
+    Completed(CompletedChange),
     /// Any other change of one command.
     Status(Box<StatusChange>),
     /// A new text.
@@ -67,7 +68,7 @@ pub struct DeliveredChange {
     /// When.
     pub at: UnixMs,
     /// Commands and their new revisions.
-    pub commands: Vec<(Seq, u32)>,
+    pub commands: Few<(Seq, u32)>,
 }
 
 /// See [`Change::Completed`].
@@ -78,7 +79,7 @@ pub struct CompletedChange {
     /// When.
     pub at: UnixMs,
     /// Commands and their new revisions.
-    pub commands: Vec<(Seq, u32)>,
+    pub commands: Few<(Seq, u32)>,
 }
 
 /// See [`Change::Status`].

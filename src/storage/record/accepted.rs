@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rkyv::with::{InlineAsBox, MapNiche, Niche};
+use rkyv::with::{AsBox, InlineAsBox, MapNiche, Niche};
 use rkyv::{Archive, Serialize};
 
 use super::Flaw;
@@ -19,8 +19,8 @@ pub(super) struct AcceptedRecord<'a> {
     store: u32,
     seq: u64,
     accepted_at: u64,
-    #[rkyv(with = Niche)]
-    key: Option<Box<DigestRecord>>,
+    #[rkyv(with = MapNiche<AsBox>)]
+    key: Option<DigestRecord>,
     #[rkyv(with = MapNiche<InlineAsBox>)]
     reference: Option<&'a str>,
     #[rkyv(with = Niche)]
@@ -59,7 +59,7 @@ impl<'a> AcceptedRecord<'a> {
             store: row.id.store.0,
             seq: row.id.seq.0,
             accepted_at: row.accepted_at.0,
-            key: row.key.map(|digest| Box::new(DigestRecord { key: digest.key, body: digest.body })),
+            key: row.key.map(|digest| DigestRecord { key: digest.key, body: digest.body }),
             reference: row.reference.as_deref(),
             player: PlayerRecord::new(row.player.as_ref()),
             ordered: row.ordered,

@@ -7,7 +7,7 @@ use rkyv::{Archive, Serialize};
 
 use super::Flaw;
 use super::vocabulary::{instant, note, status, text};
-use crate::engine::{CompletedChange, DeliveredChange, EditedChange, ResentChange, StatusChange};
+use crate::engine::{CompletedChange, DeliveredChange, EditedChange, Few, ResentChange, StatusChange};
 use crate::ids::{CommandId, Seq, ServerId};
 use crate::time::UnixMs;
 
@@ -44,7 +44,7 @@ impl BatchRecord {
 }
 
 impl ArchivedBatchRecord {
-    fn commands(&self) -> Vec<(Seq, u32)> {
+    fn commands(&self) -> Few<(Seq, u32)> {
         self.commands.iter().map(|entry| (Seq(entry.seq.to_native()), entry.rev.to_native())).collect()
     }
 

@@ -1,6 +1,7 @@
 //! The body of a journal frame: its changes, in order.
 
 use rkyv::vec::ArchivedVec;
+use rkyv::with::AsBox;
 use rkyv::{Archive, Serialize};
 
 use super::accepted::AcceptedRecord;
@@ -11,23 +12,23 @@ use crate::engine::Change;
 /// One change. The order of variants is stored: only add at the end.
 #[derive(Archive, Serialize)]
 enum ChangeRecord<'a> {
-    Order(Box<AcceptedRecord<'a>>),
-    Delivered(Box<BatchRecord>),
-    Completed(Box<BatchRecord>),
-    Status(Box<StatusRecord<'a>>),
-    Edited(Box<EditedRecord<'a>>),
-    Resent(Box<ResentRecord>),
+    Order(#[rkyv(with = AsBox)] AcceptedRecord<'a>),
+    Delivered(#[rkyv(with = AsBox)] BatchRecord),
+    Completed(#[rkyv(with = AsBox)] BatchRecord),
+    Status(#[rkyv(with = AsBox)] StatusRecord<'a>),
+    Edited(#[rkyv(with = AsBox)] EditedRecord<'a>),
+    Resent(#[rkyv(with = AsBox)] ResentRecord),
 }
 
 impl<'a> ChangeRecord<'a> {
     fn new(change: &'a Change) -> ChangeRecord<'a> {
         match change {
-            Change::Order(change) => ChangeRecord::Order(Box::new(AcceptedRecord::new(change))),
-            Change::Delivered(change) => ChangeRecord::Delivered(Box::new(BatchRecord::delivered(change))),
-            Change::Completed(change) => ChangeRecord::Completed(Box::new(BatchRecord::completed(change))),
-            Change::Status(change) => ChangeRecord::Status(Box::new(StatusRecord::new(change))),
-            Change::Edited(change) => ChangeRecord::Edited(Box::new(EditedRecord::new(change))),
-            Change::Resent(change) => ChangeRecord::Resent(Box::new(ResentRecord::new(change))),
+            Change::Order(change) => ChangeRecord::Order(AcceptedRecord::new(change)),
+            Change::Delivered(change) => ChangeRecord::Delivered(BatchRecord::delivered(change)),
+            Change::Completed(change) => ChangeRecord::Completed(BatchRecord::completed(change)),
+            Change::Status(change) => ChangeRecord::Status(StatusRecord::new(change)),
+            Change::Edited(change) => ChangeRecord::Edited(EditedRecord::new(change)),
+            Change::Resent(change) => ChangeRecord::Resent(ResentRecord::new(change)),
         }
     }
 }
@@ -36,8 +37,8 @@ impl ArchivedChangeRecord<'_> {
     fn read(&self) -> Result<Change, Flaw> {
         Ok(match self {
             ArchivedChangeRecord::Order(change) => Change::Order(Box::new(change.read()?)),
-            ArchivedChangeRecord::Delivered(change) => Change::Delivered(Box::new(change.read_delivered())),
-            ArchivedChangeRecord::Completed(change) => Change::Completed(Box::new(change.read_completed())),
+            ArchivedChangeRecord::Delivered(change) => Change::Delivered(change.read_delivered()),
+            ArchivedChangeRecord::Completed(change) => Change::Completed(change.read_completed()),
             ArchivedChangeRecord::Status(change) => Change::Status(Box::new(change.read()?)),
             ArchivedChangeRecord::Edited(change) => Change::Edited(Box::new(change.read())),
             ArchivedChangeRecord::Resent(change) => Change::Resent(Box::new(change.read())),

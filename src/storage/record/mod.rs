@@ -42,6 +42,8 @@ pub(crate) use server::ServerEntry;
 
 /// Bytes of the header of a sealed row.
 pub(crate) const SEAL_BYTES: usize = 16;
+/// Room made for a row, so that it seldom grows while it is written.
+const ROW_BYTES_USUAL: usize = 512;
 const MAGIC: [u8; 2] = *b"fr";
 
 /// What a sealed row holds. Stored: never change a number.
@@ -125,7 +127,9 @@ where
 
 /// Seals an archive of `value` under `key`.
 pub(crate) fn seal(kind: Kind, key: u64, value: &impl Archivable) -> Vec<u8> {
-    let mut row = archive(value, vec![0; SEAL_BYTES]);
+    let mut row = Vec::with_capacity(ROW_BYTES_USUAL);
+    row.resize(SEAL_BYTES, 0);
+    let mut row = archive(value, row);
     finish_seal(kind, key, &mut row);
     row
 }

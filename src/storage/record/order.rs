@@ -1,6 +1,6 @@
 //! An order, as it lies in `orders` under the seq of its first command.
 
-use rkyv::with::{InlineAsBox, MapNiche, Niche};
+use rkyv::with::{AsBox, InlineAsBox, MapNiche, Niche};
 use rkyv::{Archive, Serialize};
 
 use super::accepted::DigestRecord;
@@ -15,8 +15,8 @@ use crate::time::UnixMs;
 struct OrderRecord<'a> {
     store: u32,
     accepted_at: u64,
-    #[rkyv(with = Niche)]
-    key: Option<Box<DigestRecord>>,
+    #[rkyv(with = MapNiche<AsBox>)]
+    key: Option<DigestRecord>,
     #[rkyv(with = MapNiche<InlineAsBox>)]
     reference: Option<&'a str>,
     #[rkyv(with = Niche)]
@@ -37,7 +37,7 @@ impl<'a> OrderRecord<'a> {
         OrderRecord {
             store: row.id.store.0,
             accepted_at: row.accepted_at.0,
-            key: row.key.map(|digest| Box::new(DigestRecord { key: digest.key, body: digest.body })),
+            key: row.key.map(|digest| DigestRecord { key: digest.key, body: digest.body }),
             reference: row.reference.as_deref(),
             player: PlayerRecord::new(row.player.as_ref()),
             ordered: row.ordered,

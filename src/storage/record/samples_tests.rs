@@ -157,16 +157,16 @@ pub(crate) fn changes() -> Vec<Change> {
     vec![
         Change::Order(Box::new(OrderAccepted { row: full_order(), commands })),
         plain_order(16),
-        Change::Delivered(Box::new(DeliveredChange {
+        Change::Delivered(DeliveredChange {
             server: ServerId(12),
             at: AT,
-            commands: vec![(Seq(640), 2), (Seq(704), 2)],
-        })),
-        Change::Completed(Box::new(CompletedChange {
+            commands: vec![(Seq(640), 2), (Seq(704), 2)].into(),
+        }),
+        Change::Completed(CompletedChange {
             server: ServerId(12),
             at: UnixMs(AT.0 + 1),
-            commands: vec![(Seq(640), 3)],
-        })),
+            commands: vec![(Seq(640), 3)].into(),
+        }),
         Change::Status(Box::new(StatusChange {
             id: id(12, 704),
             rev: 3,
