@@ -215,7 +215,8 @@ impl Inner {
                 if count > ORDER_COMMANDS_MAX {
                     return Err(too_many(count));
                 }
-                commands.extend(servers.iter().map(|server| NewCommand { server: server.id, ..command.clone() }));
+                commands
+                    .extend(servers.iter().map(|server| NewCommand { server: server.id, ..command.clone() }));
             }
         }
         Ok(())

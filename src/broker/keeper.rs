@@ -16,7 +16,7 @@ use crate::storage::{CommitNo, NextPart, StorageError};
 use crate::time::{Millis, UnixMs};
 
 /// Journal bytes after which a checkpoint is made before its time.
-const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
+const JOURNAL_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// How often the journal's size is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Parts on their way from the shards.
