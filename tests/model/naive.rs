@@ -149,8 +149,7 @@ impl Command {
             return attempt > self.attempt;
         }
         if outcome == Outcome::Completed {
-            let reported = self.status == Status::Failed && self.note == Note::RetriesExhausted;
-            return !(reported && named == Some(self.attempt));
+            return self.status != Status::Failed || self.note != Note::RetriesExhausted || named.is_none();
         }
         match self.status {
             Status::Delivered => attempt == self.attempt,
@@ -484,7 +483,8 @@ impl Naive {
         for (id, command) in &mut self.commands {
             command.visible = true;
             command.absent_answers = 0;
-            if command.status == Status::Delivered {
+            let retried = command.note == Note::RetryScheduled && command.is_due(now);
+            if command.status == Status::Delivered || (command.status == Status::Pending && retried) {
                 command.enter(now, Status::Pending, Note::BrokerRestarted);
             }
             let waits = matches!(command.status, Status::Pending | Status::AwaitingPlayer);

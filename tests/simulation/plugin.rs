@@ -230,7 +230,8 @@ impl World {
         process.reconnect_at = now + 500;
         let Some(link) = self.dial(Peer::Plugin(server)) else { return };
         let window = if healing { 64 } else { 1 + self.random.below(12) as u32 };
-        let reports = healing || self.random.chance(3, 4);
+        // At the end players are told by joining alone.
+        let reports = !healing && self.random.chance(3, 4);
         let process = self.process(server).expect("it is up");
         let mut hello = Hello { window, ..Hello::default() };
         for (seq, entry) in process.ledger.entries() {
@@ -303,7 +304,9 @@ impl World {
         if written.is_err() {
             return self.plugin_crash(server, true);
         }
-        if self.healing || self.random.chance(1, 2) {
+        if self.healing {
+            self.say(link, Up::Players(PlayerNews::Joined(online)));
+        } else if self.random.chance(1, 2) {
             self.say(link, Up::Players(PlayerNews::Online(online)));
         }
     }

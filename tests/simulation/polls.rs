@@ -127,7 +127,7 @@ impl World {
         process.online.insert("Ghost");
         let all = players(&process.online);
         if let Some(link) = process.link.filter(|_| process.welcomed) {
-            self.say(link, Up::Players(PlayerNews::Online(all)));
+            self.say(link, Up::Players(PlayerNews::Joined(all)));
             self.say(link, Up::Credit(64));
         }
     }
