@@ -19,6 +19,14 @@ deny:
 sim SEED:
     FLUXRELAY_MODEL_SEED={{SEED}} cargo test --test model -- --nocapture
 
+# Replay one seed of the simulation of the whole core, with its trace
+simulation SEED:
+    FLUXRELAY_SIM_SEED={{SEED}} cargo test --release --test simulation nothing_that -- --nocapture
+
+# Run SEEDS seeds of it, from FIRST on
+simulations SEEDS="100000" FIRST="0":
+    FLUXRELAY_SIM_SEEDS={{SEEDS}} FLUXRELAY_SIM_FIRST={{FIRST}} cargo test --release --test simulation nothing_that -- --nocapture
+
 # Kill the broker CYCLES times under load
 kill9 CYCLES="200":
     FLUXRELAY_KILL9_CYCLES={{CYCLES}} cargo test --release --test kill9 -- --nocapture

@@ -7,6 +7,7 @@ use crossbeam_channel::Receiver;
 
 use super::Inner;
 use super::inbox::{Envelope, ToJournal};
+use super::lines::Lines;
 use crate::ids::FrameNo;
 use crate::storage::{CommitNo, EncodedFrame, Journal, StorageError};
 
@@ -14,13 +15,8 @@ use crate::storage::{CommitNo, EncodedFrame, Journal, StorageError};
 const COMMIT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Runs until told to stop, or until the first error: then nothing is acknowledged any more.
-pub(super) fn run(
-    mut journal: impl Journal,
-    messages: Receiver<ToJournal>,
-    inner: Arc<Inner>,
-    last: CommitNo,
-) {
-    if let Err(error) = serve(&mut journal, &messages, &inner, last) {
+pub(super) fn run(mut commit: GroupCommit<impl Journal>, messages: Receiver<ToJournal>, inner: Arc<Inner>) {
+    if let Err(error) = serve(&mut commit, &messages, &inner) {
         inner.fail(error);
         // Answer nobody; senders of barriers see their channel closed.
         for message in messages {
@@ -32,64 +28,84 @@ pub(super) fn run(
 }
 
 fn serve(
-    journal: &mut impl Journal,
+    commit: &mut GroupCommit<impl Journal>,
     messages: &Receiver<ToJournal>,
-    inner: &Inner,
-    mut last: CommitNo,
+    lines: &impl Lines,
 ) -> Result<(), StorageError> {
-    let mut frames = Vec::new();
     while let Ok(first) = messages.recv() {
         let mut next = Some(first);
-        let mut bytes = 0;
         while let Some(message) = next.take() {
-            match message {
-                ToJournal::Append(frame) => {
-                    bytes += frame.bytes.len();
-                    frames.push(frame);
-                }
-                ToJournal::Trim(upto) => journal.trim(upto)?,
-                ToJournal::Barrier(answer) => {
-                    last = commit(journal, &mut frames, inner, last)?;
-                    let _ = answer.send(last);
-                }
-                ToJournal::Stop => {
-                    commit(journal, &mut frames, inner, last)?;
-                    return Ok(());
-                }
+            if !commit.take(message, lines)? {
+                return Ok(());
             }
-            if bytes < COMMIT_BYTES_MAX {
+            if !commit.is_full() {
                 next = messages.try_recv().ok();
             }
         }
-        last = commit(journal, &mut frames, inner, last)?;
+        commit.make(lines)?;
     }
     Ok(())
 }
 
-/// Makes one durable commit of the frames and tells their shards.
-fn commit(
-    journal: &mut impl Journal,
-    frames: &mut Vec<EncodedFrame>,
-    inner: &Inner,
+/// The commit that is being gathered.
+pub(super) struct GroupCommit<J> {
+    journal: J,
+    frames: Vec<EncodedFrame>,
+    bytes: usize,
     last: CommitNo,
-) -> Result<CommitNo, StorageError> {
-    if frames.is_empty() {
-        return Ok(last);
+}
+
+impl<J: Journal> GroupCommit<J> {
+    /// `last`: the latest commit in the journal.
+    pub(super) fn new(journal: J, last: CommitNo) -> GroupCommit<J> {
+        GroupCommit { journal, frames: Vec::new(), bytes: 0, last }
     }
-    let begun = inner.clock.nanos();
-    let commit = journal.append(frames)?;
-    let bytes: usize = frames.iter().map(|frame| frame.bytes.len()).sum();
-    inner.journal_stats.commits.fetch_add(1, Ordering::Relaxed);
-    inner.journal_stats.nanos.fetch_add(inner.clock.nanos() - begun, Ordering::Relaxed);
-    inner.journal_stats.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-    let mut durable: Vec<Option<FrameNo>> = vec![None; inner.shards.len()];
-    for frame in frames.drain(..) {
-        durable[usize::from(frame.shard.0)] = Some(frame.no);
+
+    /// So much was gathered that it is time to make it.
+    fn is_full(&self) -> bool {
+        self.bytes >= COMMIT_BYTES_MAX
     }
-    for (shard, frame) in inner.shards.iter().zip(durable) {
-        if let Some(frame) = frame {
-            shard.send_now(Envelope::Durable { frame });
+
+    /// Takes a message; false when it was the last one.
+    pub(super) fn take(&mut self, message: ToJournal, lines: &impl Lines) -> Result<bool, StorageError> {
+        match message {
+            ToJournal::Append(frame) => {
+                self.bytes += frame.bytes.len();
+                self.frames.push(frame);
+            }
+            ToJournal::Trim(upto) => self.journal.trim(upto)?,
+            ToJournal::Barrier(answer) => {
+                self.make(lines)?;
+                let _ = answer.send(self.last);
+            }
+            ToJournal::Stop => {
+                self.make(lines)?;
+                return Ok(false);
+            }
         }
+        Ok(true)
     }
-    Ok(commit)
+
+    /// Makes one durable commit of what was gathered and tells the shards.
+    pub(super) fn make(&mut self, lines: &impl Lines) -> Result<(), StorageError> {
+        if self.frames.is_empty() {
+            return Ok(());
+        }
+        let begun = lines.nanos();
+        self.last = self.journal.append(&self.frames)?;
+        let (stats, bytes) = (lines.journal_stats(), std::mem::take(&mut self.bytes));
+        stats.commits.fetch_add(1, Ordering::Relaxed);
+        stats.nanos.fetch_add(lines.nanos() - begun, Ordering::Relaxed);
+        stats.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        let mut durable: Vec<Option<FrameNo>> = vec![None; lines.shards().len()];
+        for frame in self.frames.drain(..) {
+            durable[usize::from(frame.shard.0)] = Some(frame.no);
+        }
+        for (shard, frame) in lines.shards().iter().zip(durable) {
+            if let Some(frame) = frame {
+                shard.send_now(Envelope::Durable { frame });
+            }
+        }
+        Ok(())
+    }
 }

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::Inner;
 use super::inbox::{Envelope, ToJournal};
+use super::lines::Lines;
 use crate::engine::Input;
 use crate::storage::{CommitNo, NextPart, StorageError};
 use crate::time::{Millis, UnixMs};
@@ -45,57 +46,94 @@ pub(super) struct KeeperSettings {
 
 /// Runs until told to stop, or until the first error.
 pub(super) fn run(settings: KeeperSettings, messages: Receiver<ToKeeper>, inner: Arc<Inner>) {
-    if let Err(error) = serve(settings, &messages, &inner) {
-        inner.fail(error);
+    let mut keeper = Keeper::new(settings, inner.clock.now());
+    loop {
+        let stop = !matches!(messages.recv_timeout(LOOK_EVERY), Err(RecvTimeoutError::Timeout));
+        match keeper.look(inner.clock.now(), stop, &inner, &mut Blocking) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => return inner.fail(error),
+        }
     }
 }
 
-fn serve(settings: KeeperSettings, messages: &Receiver<ToKeeper>, inner: &Inner) -> Result<(), StorageError> {
-    let mut checkpointed = inner.clock.now();
-    let mut expired = UnixMs(0);
-    let mut bytes_then = 0;
-    let mut first = settings.journal_recovered;
-    loop {
-        let stop = !matches!(messages.recv_timeout(LOOK_EVERY), Err(RecvTimeoutError::Timeout));
-        let now = inner.clock.now();
-        let bytes = inner.journal_stats.bytes.load(Ordering::Relaxed);
-        let due = now - checkpointed >= settings.checkpoint_every && bytes > bytes_then;
-        if std::mem::take(&mut first) || due || stop || bytes - bytes_then >= JOURNAL_BYTES_MAX {
-            bytes_then = bytes;
-            checkpointed = now;
-            if checkpoint(inner)?.is_none() {
-                return Ok(());
+/// How the keeper waits for an answer of another thread. `None` = there will be none.
+pub(super) trait Wait {
+    fn receive<T>(&mut self, from: &Receiver<T>) -> Option<T>;
+}
+
+/// Waits as a thread does.
+struct Blocking;
+
+impl Wait for Blocking {
+    fn receive<T>(&mut self, from: &Receiver<T>) -> Option<T> {
+        from.recv().ok()
+    }
+}
+
+/// What the keeper knows between two looks.
+pub(super) struct Keeper {
+    settings: KeeperSettings,
+    checkpointed: UnixMs,
+    expired: UnixMs,
+    bytes_then: u64,
+    first: bool,
+}
+
+impl Keeper {
+    pub(super) fn new(settings: KeeperSettings, now: UnixMs) -> Keeper {
+        let first = settings.journal_recovered;
+        Keeper { settings, checkpointed: now, expired: UnixMs(0), bytes_then: 0, first }
+    }
+
+    /// Does what is due; false when there is nothing left to do, ever.
+    pub(super) fn look(
+        &mut self,
+        now: UnixMs,
+        stop: bool,
+        lines: &impl Lines,
+        wait: &mut impl Wait,
+    ) -> Result<bool, StorageError> {
+        let bytes = lines.journal_stats().bytes.load(Ordering::Relaxed);
+        let due = now - self.checkpointed >= self.settings.checkpoint_every && bytes > self.bytes_then;
+        let early = std::mem::take(&mut self.first) || bytes - self.bytes_then >= JOURNAL_BYTES_MAX;
+        if early || due || stop {
+            self.bytes_then = bytes;
+            self.checkpointed = now;
+            if checkpoint(lines, wait)?.is_none() {
+                return Ok(false);
             }
         }
         if stop {
-            return Ok(());
+            return Ok(false);
         }
-        if now - expired >= EXPIRE_EVERY {
+        if now - self.expired >= EXPIRE_EVERY {
             let before = |kept: Millis| UnixMs(now.0.saturating_sub(kept.0));
-            let gone =
-                inner.rest.expire(before(settings.ended_kept), before(settings.keys_kept), EXPIRE_ROWS)?;
+            let (ended, keys) = (before(self.settings.ended_kept), before(self.settings.keys_kept));
             // Nothing is left to remove: look again later. Otherwise go on at the next look.
-            if gone < EXPIRE_ROWS {
-                expired = now;
-                inner.registry.expire_audit(now)?;
+            if lines.rest().expire(ended, keys, EXPIRE_ROWS)? < EXPIRE_ROWS {
+                self.expired = now;
+                lines.expire_audit(now)?;
             }
         }
+        Ok(true)
     }
 }
 
 /// Makes one checkpoint of all shards; `None` when the broker has failed meanwhile.
-fn checkpoint(inner: &Inner) -> Result<Option<()>, StorageError> {
-    let Some(upto) = handled_by_all(inner) else { return Ok(None) };
-    let shards = inner.shards.len();
+fn checkpoint(lines: &impl Lines, wait: &mut impl Wait) -> Result<Option<()>, StorageError> {
+    let Some(upto) = handled_by_all(lines, wait) else { return Ok(None) };
+    let shards = lines.shards().len();
     let (began, begins) = bounded(shards);
     let (sender, parts) = bounded(PARTS_MAX);
-    for shard in &inner.shards {
+    for shard in lines.shards() {
         shard.send_now(Envelope::Checkpoint { began: began.clone(), parts: sender.clone() });
     }
     drop((began, sender));
-    let totals: Vec<_> = begins.iter().take(shards).collect();
-    if totals.len() < shards {
-        return Ok(None);
+    let mut totals = Vec::with_capacity(shards);
+    for _ in 0..shards {
+        let Some(total) = wait.receive(&begins) else { return Ok(None) };
+        totals.push(total);
     }
     let mut complete = 0;
     let mut next = || {
@@ -103,30 +141,34 @@ fn checkpoint(inner: &Inner) -> Result<Option<()>, StorageError> {
             return NextPart::Complete;
         }
         // The senders are gone before the last part: the shards have failed or ended.
-        let Ok((_, part)) = parts.recv() else { return NextPart::Abandoned };
+        let Some((_, part)) = wait.receive(&parts) else { return NextPart::Abandoned };
         complete += usize::from(part.last);
         NextPart::Part(Box::new(part))
     };
-    if !inner.rest.write_parts(&totals, &mut next)? {
+    if !lines.rest().write_parts(&totals, &mut next)? {
         return Ok(None);
     }
-    for shard in &inner.shards {
+    for shard in lines.shards() {
         shard.send_now(Envelope::Plain(Input::CheckpointDone));
     }
-    let _ = inner.journal.send(ToJournal::Trim(upto));
-    inner.journal_stats.checkpoints.fetch_add(1, Ordering::Relaxed);
+    let _ = lines.journal().send(ToJournal::Trim(upto));
+    lines.journal_stats().checkpoints.fetch_add(1, Ordering::Relaxed);
     Ok(Some(()))
 }
 
 /// The latest commit of which every shard has handled its part, handovers to others included.
-fn handled_by_all(inner: &Inner) -> Option<CommitNo> {
+fn handled_by_all(lines: &impl Lines, wait: &mut impl Wait) -> Option<CommitNo> {
     let (sender, answer) = bounded(1);
-    let _ = inner.journal.send(ToJournal::Barrier(sender));
-    let upto = answer.recv().ok()?;
-    let (sender, done): (Sender<()>, _) = bounded(inner.shards.len());
-    for shard in &inner.shards {
+    let _ = lines.journal().send(ToJournal::Barrier(sender));
+    let upto = wait.receive(&answer)?;
+    let (sender, done): (Sender<()>, _) = bounded(lines.shards().len());
+    for shard in lines.shards() {
         shard.send_now(Envelope::Barrier(sender.clone()));
     }
     drop(sender);
-    (done.iter().count() == inner.shards.len()).then_some(upto)
+    let mut count = 0;
+    while wait.receive(&done).is_some() {
+        count += 1;
+    }
+    (count == lines.shards().len()).then_some(upto)
 }

@@ -14,6 +14,7 @@ mod inbox;
 mod inner;
 mod journal_thread;
 mod keeper;
+mod lines;
 mod login;
 mod mailbox;
 mod operators;
@@ -24,6 +25,7 @@ mod request;
 mod shard_thread;
 mod start;
 mod stats;
+mod stepped;
 
 pub use events::{BadEventId, EventId, EventStream, Followed};
 pub use handle::{Handle, PluginLink, PublisherLink};
@@ -42,5 +44,6 @@ pub use request::{
 };
 pub use start::{Running, Settings, start};
 pub use stats::Snapshot;
+pub use stepped::{Stepped, SteppedKeeper};
 
 use inner::Inner;

@@ -11,10 +11,13 @@ use tokio::sync::oneshot;
 
 use super::Inner;
 use super::inbox::{Envelope, Outlet, ToJournal};
+use super::lines::Lines;
 use super::mailbox::{Mailbox, ToPeer};
 use super::request::{BrokerError, Published};
-use crate::engine::{Event, ImagePart, Input, NumberMap, Output, PluginOut, Refusal, Reply, ReplyTo, Shard};
-use crate::ids::{ConnId, FrameNo, OrderId, ShardNo};
+use crate::engine::{
+    Counters, Event, ImagePart, Input, NumberMap, Output, PluginOut, Refusal, Reply, ReplyTo, Shard,
+};
+use crate::ids::{ConnId, FrameNo, ShardNo};
 use crate::storage::FrameEncoder;
 use crate::time::{Millis, UnixMs};
 
@@ -32,12 +35,12 @@ const CONFIRM_LINGER: Millis = Millis(50);
 /// The `ReplyTo::port` of calls that wait for their answer.
 pub(super) const CALLS: ConnId = ConnId(0);
 
-pub(super) struct ShardThread {
+pub(super) struct ShardThread<L> {
     no: ShardNo,
     shard: Shard,
     encoder: FrameEncoder,
     outlet: Outlet,
-    inner: Arc<Inner>,
+    lines: L,
     connections: NumberMap<ConnId, Arc<Mailbox>>,
     calls: NumberMap<u64, oneshot::Sender<Reply>>,
     /// Mailboxes that got something in this turn and ring when it is over.
@@ -60,26 +63,43 @@ struct Export {
     held: Option<ImagePart>,
 }
 
-impl ShardThread {
+impl ShardThread<Arc<Inner>> {
+    /// Runs until `Envelope::Stop`.
+    pub(super) fn run(mut self) {
+        let mut now = self.lines.clock.now();
+        loop {
+            self.finish_turn(now);
+            self.lines.counters[usize::from(self.no.0)].lock().clone_from(&self.shard.counters());
+            let first = self.outlet.next(self.sleep(now));
+            now = self.lines.clock.now();
+            if !self.turn(now, first, BATCH_MAX) {
+                return;
+            }
+        }
+    }
+}
+
+impl<L: Lines> ShardThread<L> {
+    /// `outputs` are those of recovery; `last_frame` is the last one before this run.
     pub(super) fn new(
         no: ShardNo,
         shard: Shard,
-        encoder: FrameEncoder,
-        last_frame: FrameNo,
+        (encoder, last_frame): (FrameEncoder, FrameNo),
         outlet: Outlet,
-        inner: Arc<Inner>,
-    ) -> ShardThread {
+        lines: L,
+        outputs: Vec<Output>,
+    ) -> ShardThread<L> {
         ShardThread {
             no,
             shard,
             encoder,
             outlet,
-            inner,
+            lines,
             connections: NumberMap::default(),
             calls: NumberMap::default(),
             to_ring: Vec::new(),
             lingering: VecDeque::new(),
-            outputs: Vec::new(),
+            outputs,
             events: Vec::new(),
             in_flight: 0,
             last_frame,
@@ -89,37 +109,46 @@ impl ShardThread {
         }
     }
 
-    /// Runs until `Envelope::Stop`. `outputs` are those of recovery.
-    pub(super) fn run(mut self, outputs: Vec<Output>) {
-        self.outputs = outputs;
-        let mut now = self.inner.clock.now();
-        loop {
-            self.carry_outputs(now);
-            self.nudge(now);
-            self.submit();
-            self.export_part();
-            self.inner.counters[usize::from(self.no.0)].lock().clone_from(&self.shard.counters());
-            let mut next = self.outlet.next(self.sleep(now));
-            now = self.inner.clock.now();
-            let mut handled = 0;
-            while let Some(envelope) = next {
-                if matches!(envelope, Envelope::Stop) {
-                    self.carry_outputs(now);
-                    self.submit_now();
-                    return;
-                }
-                self.take(now, envelope);
-                handled += 1;
-                next = if handled < BATCH_MAX { self.outlet.next(Duration::ZERO) } else { None };
+    /// Carries away what came of the turn before.
+    pub(super) fn finish_turn(&mut self, now: UnixMs) {
+        self.carry_outputs(now);
+        self.nudge(now);
+        self.submit();
+        self.export_part();
+    }
+
+    /// Handles `first` and what waits behind it, `most` messages in all; false once it was told to stop.
+    pub(super) fn turn(&mut self, now: UnixMs, first: Option<Envelope>, most: usize) -> bool {
+        let mut next = first;
+        let mut handled = 0;
+        while let Some(envelope) = next {
+            if matches!(envelope, Envelope::Stop) {
+                self.carry_outputs(now);
+                self.submit_now();
+                return false;
             }
-            if self.shard.has_work() || self.shard.next_due().is_some_and(|due| due <= now) {
-                self.step(now, Input::Tick);
-            }
+            self.take(now, envelope);
+            handled += 1;
+            next = if handled < most { self.outlet.next(Duration::ZERO) } else { None };
         }
+        if self.shard.has_work() || self.shard.next_due().is_some_and(|due| due <= now) {
+            self.step(now, Input::Tick);
+        }
+        true
+    }
+
+    /// The next message, if there is one.
+    pub(super) fn next_message(&mut self) -> Option<Envelope> {
+        self.outlet.next(Duration::ZERO)
+    }
+
+    /// What the shard counts.
+    pub(super) fn counters(&self) -> Counters {
+        self.shard.counters()
     }
 
     /// How long nothing needs to be done.
-    fn sleep(&self, now: UnixMs) -> Duration {
+    pub(super) fn sleep(&self, now: UnixMs) -> Duration {
         if self.shard.has_work() {
             return Duration::ZERO;
         }
@@ -200,13 +229,13 @@ impl ShardThread {
             let frame = self.encoder.encode(no, &changes);
             self.in_flight += 1;
             self.last_frame = no;
-            let _ = self.inner.journal.send(ToJournal::Append(frame));
+            let _ = self.lines.journal().send(ToJournal::Append(frame));
         }
     }
 
     fn carry_outputs(&mut self, now: UnixMs) {
         let mut outputs = std::mem::take(&mut self.outputs);
-        let followed = self.inner.hub.is_followed();
+        let followed = self.lines.is_followed();
         for output in outputs.drain(..) {
             match output {
                 Output::Plugin { conn, message } => self.tell_plugin(now, conn, message),
@@ -218,7 +247,7 @@ impl ShardThread {
                 }
                 Output::Reply { to, reply } => self.tell_publisher(to, reply),
                 Output::Forward { shard, input } => {
-                    self.inner.shards[usize::from(shard.0)].send_now(Envelope::Plain(*input));
+                    self.lines.shards()[usize::from(shard.0)].send_now(Envelope::Plain(*input));
                 }
                 Output::Event(event) if followed => self.events.push(event),
                 Output::Event(_) => {}
@@ -227,7 +256,7 @@ impl ShardThread {
         self.outputs = outputs;
         self.to_ring.drain(..).for_each(|mailbox| mailbox.ring());
         if !self.events.is_empty() {
-            self.inner.hub.publish(std::mem::take(&mut self.events));
+            self.lines.publish(std::mem::take(&mut self.events));
         }
     }
 
@@ -263,7 +292,7 @@ impl ShardThread {
         let result = match reply {
             Reply::Published { order, replayed, commands } => Ok(Published { order, replayed, commands }),
             Reply::PublishedAtRest { order } => {
-                return self.published_at_rest(Arc::clone(mailbox), request, order);
+                return self.lines.find_order(order, Arc::clone(mailbox), request);
             }
             Reply::Refused(refusal) => Err(refused(refusal)),
             other => unreachable!("a publish is answered with its order or a refusal, not {other:?}"),
@@ -271,19 +300,6 @@ impl ShardThread {
         if mailbox.put(ToPeer::Published { request, result }) {
             self.to_ring.push(Arc::clone(mailbox));
         }
-    }
-
-    /// Looks the order of a repeated publish up, away from this thread.
-    fn published_at_rest(&self, mailbox: Arc<Mailbox>, request: u64, order: OrderId) {
-        let inner = Arc::clone(&self.inner);
-        self.inner.runtime.spawn_blocking(move || {
-            let result = inner.order_at_rest(order).map(|row| Published {
-                order,
-                replayed: true,
-                commands: row.commands,
-            });
-            mailbox.push(ToPeer::Published { request, result });
-        });
     }
 
     /// Copies the next part of a checkpoint. The last part waits until what it contains is durable.

@@ -16,7 +16,9 @@ use super::events::EventHub;
 use super::handle::Handle;
 use super::inbox::{Envelope, Outlet, ToJournal, inbox};
 use super::inner::Inner;
+use super::journal_thread::GroupCommit;
 use super::keeper::{KeeperSettings, ToKeeper};
+use super::lines::Lines;
 use super::login::FailedLoginLimit;
 use super::quotas::{QuotaSettings, Quotas};
 use super::registry::{FirstStart, Registry, RegistryOptions};
@@ -25,7 +27,7 @@ use super::stats::JournalStats;
 use super::{journal_thread, keeper};
 use crate::credentials::HashCost;
 use crate::engine::{self, Counters, Output, Shard};
-use crate::ids::{FrameNo, ShardNo};
+use crate::ids::{FrameNo, ServerId, ShardNo, StoreId};
 use crate::limits::{SHARDS_MAX, TICKET_HOURS_MAX};
 use crate::storage::{
     self, FrameEncoder, FrameHash, OpenOptions, Recovered, Recovery, RecoveryReport, RedbRest, StorageError,
@@ -112,14 +114,9 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
     let boot = recovery.boot();
     let clock = Arc::new(Clock::start(UnixMs(0)));
     let (registry, first_start, owner) = open_registry(&settings, &clock)?;
-    let now = clock.now();
-    let mut shards: Vec<Shard> = (0..settings.shards)
-        .map(|no| Shard::new(settings.engine.clone(), ShardNo(no), settings.shards, boot, now))
-        .collect();
-    for server in registry.servers(None) {
-        shards[usize::from(server.id.shard(settings.shards).0)].restore_server(server.id, server.store);
-    }
-    let report = replay(recovery, &rest, &mut shards, settings.shards)?;
+    let servers = registry.servers(None);
+    let servers = servers.iter().map(|server| (server.id, server.store));
+    let (shards, report) = recover(&settings, recovery, &rest, servers, clock.now())?;
     let (senders, outlets): (Vec<_>, Vec<_>) = shards.iter().map(|_| inbox()).unzip();
     let (to_journal, from_shards) = unbounded();
     let failure = watch::Sender::new(None);
@@ -146,16 +143,14 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
     let last = report.last_commit;
     let journal = {
         let inner = Arc::clone(&inner);
-        spawn("journal", move || journal_thread::run(journal, from_shards, inner, last))
+        let commit = GroupCommit::new(journal, last);
+        spawn("journal", move || journal_thread::run(commit, from_shards, inner))
     };
-    let shards = spawn_shards(shards, outlets, &report, boot, &inner);
+    let threads = shard_threads(shards, outlets, &report, inner.clock.now(), &inner);
+    let threads = (0..).zip(threads);
+    let shards = threads.map(|(no, thread)| spawn(&format!("shard-{no}"), move || thread.run())).collect();
     let (to_keeper, messages): (_, Receiver<ToKeeper>) = unbounded();
-    let keeper_settings = KeeperSettings {
-        checkpoint_every: settings.checkpoint_every,
-        ended_kept: settings.ended_kept,
-        keys_kept: settings.engine.keys_kept,
-        journal_recovered: report.frames > 0,
-    };
+    let keeper_settings = keeper_settings(&settings, &report);
     let keeper = {
         let inner = Arc::clone(&inner);
         spawn("keeper", move || keeper::run(keeper_settings, messages, inner))
@@ -169,6 +164,16 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
         shards,
         journal,
     })
+}
+
+/// What the keeper goes by after this recovery.
+pub(super) fn keeper_settings(settings: &Settings, report: &RecoveryReport) -> KeeperSettings {
+    KeeperSettings {
+        checkpoint_every: settings.checkpoint_every,
+        ended_kept: settings.ended_kept,
+        keys_kept: settings.engine.keys_kept,
+        journal_recovered: report.frames > 0,
+    }
 }
 
 /// Where the registry finds the broker whose storage failed, once there is one.
@@ -197,6 +202,24 @@ fn open_registry(
     };
     let (registry, first_start) = Registry::open(&settings.data_dir, options, on_failure)?;
     Ok((registry, first_start, owner))
+}
+
+/// The shards as they were, but for [`Shard::restore_done`].
+pub(super) fn recover(
+    settings: &Settings,
+    recovery: Recovery,
+    rest: &RedbRest,
+    servers: impl IntoIterator<Item = (ServerId, StoreId)>,
+    now: UnixMs,
+) -> Result<(Vec<Shard>, RecoveryReport), StorageError> {
+    let (count, boot) = (settings.shards, recovery.boot());
+    let mut shards: Vec<Shard> =
+        (0..count).map(|no| Shard::new(settings.engine.clone(), ShardNo(no), count, boot, now)).collect();
+    for (server, store) in servers {
+        shards[usize::from(server.shard(count).0)].restore_server(server, store);
+    }
+    let report = replay(recovery, rest, &mut shards, count)?;
+    Ok((shards, report))
 }
 
 /// Restores the shards: one thread reads and checks, this one restores, so that recovery takes as long as the slower of
@@ -244,27 +267,26 @@ fn restore(shards: &mut [Shard], count: u16, recovered: Recovered) {
     }
 }
 
-fn spawn_shards(
+/// The recovered shards, each with what a thread needs to go on.
+pub(super) fn shard_threads<L: Lines + Clone>(
     shards: Vec<Shard>,
     outlets: Vec<Outlet>,
     report: &RecoveryReport,
-    boot: u32,
-    inner: &Arc<Inner>,
-) -> Vec<JoinHandle<()>> {
-    let now = inner.clock.now();
+    now: UnixMs,
+    lines: &L,
+) -> Vec<ShardThread<L>> {
     let next_seq = if report.next_seq == 0 { first_seq(now) } else { report.next_seq };
     let mut threads = Vec::with_capacity(shards.len());
     for (mut shard, outlet) in shards.into_iter().zip(outlets) {
         let no = ShardNo(u16::try_from(threads.len()).expect("there are at most SHARDS_MAX shards"));
         let end = report.shards.iter().find(|end| end.shard == no);
         let (last_frame, last_hash) = end.map_or((FrameNo(0), FrameHash([0; 16])), |end| (end.no, end.hash));
-        let encoder = FrameEncoder::new(no, boot, last_frame, last_hash);
+        let encoder = FrameEncoder::new(no, report.boot, last_frame, last_hash);
         let mut outputs: Vec<Output> = Vec::new();
         shard.restore_next_seq(next_seq);
         shard.restore_frame_no(last_frame);
         shard.restore_done(now, &mut outputs);
-        let thread = ShardThread::new(no, shard, encoder, last_frame, outlet, Arc::clone(inner));
-        threads.push(spawn(&format!("shard-{}", no.0), move || thread.run(outputs)));
+        threads.push(ShardThread::new(no, shard, (encoder, last_frame), outlet, lines.clone(), outputs));
     }
     threads
 }

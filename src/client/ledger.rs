@@ -10,10 +10,9 @@
 //! sync the ledger refuses everything: what it could not write down must not run.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+use super::ledger_file::{LedgerFile, NamedFile};
 use super::ledger_record::{self as record, BadHeader, GROUP_MAX, HEADER_BYTES, Place, Record, Scanned};
 use super::report::Report;
 use crate::ids::{Seq, ServerId};
@@ -83,7 +82,7 @@ pub enum LedgerError {
 
 /// Where a command of this plugin stands.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Entry {
+pub enum Entry {
     /// Running in this process.
     Started(u16),
     /// Started by an earlier process that left no outcome.
@@ -124,7 +123,7 @@ pub struct Ledger {
 struct Disk {
     path: PathBuf,
     server: ServerId,
-    file: File,
+    file: Box<dyn LedgerFile>,
     length: u64,
     synced: u64,
     failed: bool,
@@ -142,34 +141,26 @@ impl Ledger {
     /// # Errors
     /// In use, not a ledger of this server, damaged, or the disk fails.
     pub fn open(path: &Path, server: ServerId) -> Result<Ledger, LedgerError> {
-        let io = |operation, error: std::io::Error| LedgerError::Io {
-            operation,
-            file: path.to_owned(),
-            detail: error.to_string(),
-        };
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(path)
-            .map_err(|error| io("open", error))?;
-        lock(&file, path)?;
-        if !still_named(&file, path).map_err(|error| io("open", error))? {
-            return Err(LedgerError::InUse { file: path.to_owned() });
-        }
-        let length = file.metadata().map_err(|error| io("read", error))?.len();
-        if length > FILE_BYTES_MAX {
-            return Err(LedgerError::Foreign { file: path.to_owned() });
-        }
-        let mut bytes = Vec::with_capacity(length as usize);
-        file.read_to_end(&mut bytes).map_err(|error| io("read", error))?;
+        let (file, bytes) = NamedFile::open(path, FILE_BYTES_MAX)?;
+        Ledger::open_on(Box::new(file), &bytes, path, server)
+    }
 
+    /// Opens the ledger of a server in `file`, which holds `bytes`; errors name it by `path`. A torn tail is cut off.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`].
+    pub fn open_on(
+        file: Box<dyn LedgerFile>,
+        bytes: &[u8],
+        path: &Path,
+        server: ServerId,
+    ) -> Result<Ledger, LedgerError> {
         let mut ledger = Ledger::in_memory();
         // A crash during creation leaves a header that was never synced: nothing can have been written down after it.
-        let fresh = bytes.len() < HEADER_BYTES && record::encode_header(server).starts_with(&bytes);
+        let fresh = bytes.len() < HEADER_BYTES && record::encode_header(server).starts_with(bytes);
         if !fresh {
-            record::check_header(&bytes, server).map_err(|bad| foreign(bad, path, server))?;
-            ledger.read(&bytes, path)?;
+            record::check_header(bytes, server).map_err(|bad| foreign(bad, path, server))?;
+            ledger.read(bytes, path)?;
         }
         ledger.disk = Some(Disk { path: path.to_owned(), server, file, length: 0, synced: 0, failed: false });
         ledger.rewrite()?;
@@ -200,17 +191,17 @@ impl Ledger {
     }
 
     /// What is known of a command, for the attempt that was delivered.
-    pub(super) fn entry(&self, seq: Seq) -> Option<&Entry> {
+    pub fn entry(&self, seq: Seq) -> Option<&Entry> {
         self.entries.get(&seq)
     }
 
     /// True when this attempt was never begun, and no later one.
-    pub(super) fn is_new(&self, seq: Seq, attempt: u16) -> bool {
+    pub fn is_new(&self, seq: Seq, attempt: u16) -> bool {
         self.entries.get(&seq).is_none_or(|entry| entry.attempt() < attempt)
     }
 
     /// All entries by rising seq.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (Seq, &Entry)> {
+    pub fn entries(&self) -> impl Iterator<Item = (Seq, &Entry)> {
         self.entries.iter().map(|(seq, entry)| (*seq, entry))
     }
 
@@ -348,7 +339,7 @@ impl Disk {
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), LedgerError> {
         self.check()?;
-        match self.file.write_all(bytes) {
+        match self.file.append(bytes) {
             Ok(()) => {
                 self.length += bytes.len() as u64;
                 Ok(())
@@ -362,7 +353,7 @@ impl Disk {
 
     fn sync(&mut self) -> Result<(), LedgerError> {
         self.check()?;
-        if let Err(error) = self.file.sync_data() {
+        if let Err(error) = self.file.sync() {
             self.failed = true;
             return Err(self.error("sync", error));
         }
@@ -370,55 +361,15 @@ impl Disk {
         Ok(())
     }
 
-    /// Puts a new file in the place of the old one. The lock of the new one is taken before it gets the name, and
-    /// the old one's is held until then, so that no second process slips in between.
     fn replace(&mut self, bytes: &[u8]) -> Result<(), LedgerError> {
         self.check()?;
         self.failed = true;
-        let mut name = self.path.clone().into_os_string();
-        name.push(".new");
-        let temporary = PathBuf::from(name);
-        let mut file = File::create(&temporary).map_err(|error| self.error("rewrite", error))?;
-        lock(&file, &self.path)?;
-        file.write_all(bytes).map_err(|error| self.error("rewrite", error))?;
-        file.sync_all().map_err(|error| self.error("sync", error))?;
-        std::fs::rename(&temporary, &self.path).map_err(|error| self.error("rename", error))?;
-        let folder = match self.path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        File::open(folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(|error| self.error("sync the folder of", error))?;
-        self.file = file;
+        self.file.replace(bytes)?;
         self.length = bytes.len() as u64;
         self.synced = self.length;
         self.failed = false;
         Ok(())
     }
-}
-
-fn lock(file: &File, path: &Path) -> Result<(), LedgerError> {
-    file.try_lock().map_err(|error| match error {
-        std::fs::TryLockError::WouldBlock => LedgerError::InUse { file: path.to_owned() },
-        std::fs::TryLockError::Error(error) => {
-            LedgerError::Io { operation: "lock", file: path.to_owned(), detail: error.to_string() }
-        }
-    })
-}
-
-/// A lock counts only while the file still has its name: another process may have rewritten the ledger between our
-/// open and our lock.
-#[cfg(unix)]
-fn still_named(file: &File, path: &Path) -> std::io::Result<bool> {
-    use std::os::unix::fs::MetadataExt;
-    let (ours, named) = (file.metadata()?, std::fs::metadata(path)?);
-    Ok((ours.dev(), ours.ino()) == (named.dev(), named.ino()))
-}
-
-#[cfg(not(unix))]
-fn still_named(_: &File, _: &Path) -> std::io::Result<bool> {
-    Ok(true)
 }
 
 fn foreign(bad: BadHeader, path: &Path, server: ServerId) -> LedgerError {

@@ -183,13 +183,30 @@ fn the_file_stays_small() {
     assert_eq!(reopened(&path), "");
 }
 
+/// A disk without room.
+#[derive(Debug)]
+struct Full;
+
+impl LedgerFile for Full {
+    fn append(&mut self, _: &[u8]) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::StorageFull.into())
+    }
+
+    fn sync(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn replace(&mut self, _: &[u8]) -> Result<(), LedgerError> {
+        unreachable!("a small ledger is not rewritten")
+    }
+}
+
 #[test]
 fn after_a_failed_write_nothing_begins() {
     let (_folder, path) = folder();
     let mut ledger = Ledger::open(&path, SERVER).unwrap();
     ledger.begin(&[(Seq(1), 1)]).unwrap();
-    // A read-only descriptor stands for a full or broken disk.
-    ledger.disk.as_mut().unwrap().file = File::open(&path).unwrap();
+    ledger.disk.as_mut().unwrap().file = Box::new(Full);
     let mut taken = Vec::new();
     assert!(ledger.finish(vec![report(1, Outcome::Completed)], &mut taken).is_err());
     assert_eq!(taken, [Seq(1)], "it ran, so it can be reported");

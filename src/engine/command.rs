@@ -13,7 +13,7 @@
 //!
 //!  pending, awaiting_player ──expires_at──▶ expired
 //!  pending, awaiting_player, failed, in_doubt ──operator──▶ cancelled
-//!  pending after a lost delivery, in_doubt, failed (unanswered) ──late result──▶ completed
+//!  pending after a lost delivery, in_doubt, awaiting_player, failed (unanswered) ──late result──▶ what it says
 //! ```
 //!
 //! **Terminal** are completed, cancelled and expired: nothing leads out of them. A failed or in-doubt command is not:
@@ -286,6 +286,12 @@ impl Command {
     pub(super) fn is_lost(&self) -> bool {
         self.status == Status::Pending
             && matches!(self.note, Note::ConnectionLost | Note::AckDeadline | Note::BrokerRestarted)
+    }
+
+    /// Waits for its player, or for an operator, and as far as is known none of its deliveries has run.
+    pub(super) fn waits_unrun(&self) -> bool {
+        self.status == Status::AwaitingPlayer
+            || (self.status == Status::Failed && self.note == Note::Unanswered)
     }
 
     /// That it ran after all was noted before.

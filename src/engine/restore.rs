@@ -158,8 +158,12 @@ impl Shard {
     }
 
     fn restart(&mut self, slot: u32) {
-        match self.commands[slot].status {
+        let command = &self.commands[slot];
+        // Its retry may have gone out just before the end, and what a plugin holds or doubts be that attempt.
+        let retried = command.note == Note::RetryScheduled && command.is_due(self.now);
+        match command.status {
             Status::Delivered => self.back_to_pending(slot, Note::BrokerRestarted),
+            Status::Pending if retried => self.back_to_pending(slot, Note::BrokerRestarted),
             Status::Pending | Status::AwaitingPlayer => self.attach(slot),
             _ => {}
         }

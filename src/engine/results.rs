@@ -2,7 +2,7 @@
 //!
 //! `(id, attempt)` names one execution. An answer to an older attempt repeats what is known. A completion counts in
 //! any status that is not terminal, because the alternative would be to run the command twice; other outcomes
-//! count only for a delivery that is out, was lost, or is in doubt.
+//! count only for a delivery that is out, was lost, is in doubt, or had another answer before that said less.
 
 use super::command::{Command, Flag};
 use super::io::{
@@ -126,12 +126,12 @@ impl Shard {
 
     fn on_failed(&mut self, slot: u32, result: CommandResult) {
         let command = &self.commands[slot];
-        let delay = next_delay(&self.settings.retry_delays, command.retries);
-        let base = match delay {
-            None => To::new(command, Status::Failed, Note::RetriesExhausted),
+        let (attempt, retries) = reported(command, &result);
+        let base = match next_delay(&self.settings.retry_delays, retries) {
+            None => To { attempt, retries, ..To::new(command, Status::Failed, Note::RetriesExhausted) },
             Some(delay) => To {
-                attempt: command.attempt.saturating_add(1),
-                retries: command.retries + 1,
+                attempt: attempt.saturating_add(1),
+                retries: retries.saturating_add(1),
                 next_at: Some(self.now + delay),
                 ..To::new(command, Status::Pending, Note::RetryScheduled)
             },
@@ -149,7 +149,10 @@ impl Shard {
         let online = players.is_some_and(|players| players.presence(player) == Presence::Online);
         let before = command.rare().map_or(0, |rare| rare.absent_answers);
         let answers = if online { before.saturating_add(1) } else { 0 };
+        let (attempt, retries) = reported(command, &result);
         let to = To {
+            attempt,
+            retries,
             unanswered: 0,
             error: result.error,
             output: result.output,
@@ -168,9 +171,14 @@ impl Shard {
     fn on_in_doubt(&mut self, slot: u32, result: CommandResult) {
         let command = &self.commands[slot];
         match command.on_doubt() {
+            // Whatever it waits for will offer it again.
+            OnDoubt::Rerun if command.waits_unrun() => {}
             OnDoubt::Rerun => self.unanswered(slot, Note::Rerun),
             OnDoubt::Hold => {
+                let (attempt, retries) = reported(command, &result);
                 let to = To {
+                    attempt,
+                    retries,
                     unanswered: 0,
                     error: result.error,
                     output: result.output,
@@ -182,11 +190,21 @@ impl Shard {
     }
 }
 
+/// The attempt that a result tells of, and the retries that were used up to it.
+fn reported(command: &Command, result: &CommandResult) -> (u16, u16) {
+    let ahead = result.attempt.map_or(0, |attempt| attempt.saturating_sub(command.attempt));
+    (command.attempt + ahead, command.retries.saturating_add(ahead))
+}
+
 /// Whether a result says something new about a command that has not ended.
 fn counts(command: &Command, result: &CommandResult) -> bool {
     let attempt = result.attempt.unwrap_or(command.attempt);
     if attempt < command.attempt {
         return false;
+    }
+    // It was delivered, so the attempts before had failed; a crash of the broker has lost that.
+    if attempt > command.attempt {
+        return true;
     }
     if result.outcome == Outcome::Completed {
         // The same execution was reported as failed before: the first report counts.
@@ -200,6 +218,13 @@ fn counts(command: &Command, result: &CommandResult) -> bool {
             result.attempt == Some(command.attempt) || (result.attempt.is_none() && command.is_lost())
         }
         Status::InDoubt => attempt == command.attempt && result.outcome != Outcome::InDoubt,
+        // An earlier delivery of the same attempt found the player absent, or no delivery was answered in time. Once
+        // confirmed it leaves the plugin's ledger, so it counts now or never.
+        Status::AwaitingPlayer | Status::Failed => {
+            command.waits_unrun()
+                && result.attempt == Some(command.attempt)
+                && result.outcome != Outcome::AwaitingPlayer
+        }
         _ => false,
     }
 }

@@ -124,12 +124,13 @@ impl Shard {
 
     fn reconcile_in_doubt(&mut self, slot: u32) {
         let command = &self.commands[slot];
-        let pending = self.may_be_out(slot);
-        if command.status != Status::Delivered && !pending {
+        // A delivery that the broker does not know of any more, or one that had another answer, may have run all the same.
+        let waits = self.may_be_out(slot) || command.waits_unrun();
+        if command.status != Status::Delivered && !waits {
             return;
         }
         match command.on_doubt() {
-            OnDoubt::Rerun if pending => {}
+            OnDoubt::Rerun if waits => {}
             OnDoubt::Rerun => self.unanswered(slot, Note::Rerun),
             OnDoubt::Hold => {
                 let to = To { unanswered: 0, ..To::new(command, Status::InDoubt, Note::PluginInDoubt) };

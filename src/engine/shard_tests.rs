@@ -2,7 +2,7 @@
 
 use super::harness::*;
 use super::*;
-use crate::ids::{ConnId, FrameNo};
+use crate::ids::{CommandId, ConnId, FrameNo};
 use crate::time::UnixMs;
 
 #[test]
@@ -245,6 +245,63 @@ fn absent_players_are_waited_for_and_released_in_order() {
     assert_eq!(rig.status(late), Status::AwaitingPlayer);
     rig.step(Input::Players { conn: ConnId(1), news: PlayerNews::Online(vec![player("steve")]) });
     assert_eq!(rig.status(late), Status::Delivered);
+}
+
+/// A command that awaits its player because one delivery was answered so, while another one of the same attempt is out.
+fn awaited(rig: &mut Rig) -> CommandId {
+    rig.connect(1, Hello { players: Some(vec![player("Alex")]), ..hello(10) });
+    let id = rig.publish_one(NewCommand { require_online: false, ..for_player("a", "Steve") });
+    rig.results(1, vec![result(id.seq, Outcome::AwaitingPlayer)]);
+    assert_eq!(rig.status(id), Status::AwaitingPlayer);
+    id
+}
+
+fn named(seq: Seq, outcome: Outcome) -> CommandResult {
+    CommandResult { attempt: Some(1), ..result(seq, outcome) }
+}
+
+#[test]
+fn what_a_second_delivery_came_to_counts_although_the_first_found_the_player_absent() {
+    let mut rig = Rig::new();
+    let id = awaited(&mut rig);
+    rig.results(1, vec![named(id.seq, Outcome::Failed)]);
+    let row = rig.row(id);
+    assert_eq!((row.status, row.attempt), (Status::Pending, 2), "confirmed, so the plugin forgets attempt 1");
+    let mut rig = Rig::new();
+    let id = awaited(&mut rig);
+    rig.results(1, vec![named(id.seq, Outcome::InDoubt)]);
+    assert_eq!(rig.status(id), Status::InDoubt);
+    let mut rig = Rig::new();
+    let id = awaited(&mut rig);
+    rig.connect(2, Hello { in_doubt: vec![id.seq], ..hello(10) });
+    assert_eq!(
+        rig.status(id),
+        Status::InDoubt,
+        "after the welcome the plugin's ledger has no entry any more"
+    );
+}
+
+#[test]
+fn an_attempt_that_the_broker_has_forgotten_in_a_crash_still_counts() {
+    let mut rig = Rig::new();
+    rig.connect(1, hello(10));
+    let id = rig.publish_one(command("a"));
+    let second = CommandResult { attempt: Some(2), ..result(id.seq, Outcome::Failed) };
+    rig.results(1, vec![second]);
+    let row = rig.row(id);
+    assert_eq!((row.status, row.attempt, row.retries), (Status::Pending, 3, 2), "neither 1 nor 2 runs again");
+}
+
+#[test]
+fn a_late_failure_of_an_unanswered_command_is_an_answer() {
+    let mut rig = Rig::with(Settings { unanswered_max: 0, ..Settings::default() });
+    rig.connect(1, hello(10));
+    let id = rig.publish_one(command("a"));
+    rig.wait(60_000);
+    assert_eq!(rig.story(id).last(), Some(&(Status::Failed, Note::Unanswered)));
+    rig.results(1, vec![named(id.seq, Outcome::Failed)]);
+    assert_eq!(rig.row(id).attempt, 2);
+    assert_eq!(rig.story(id).last(), Some(&(Status::Pending, Note::RetryScheduled)));
 }
 
 #[test]

@@ -151,22 +151,44 @@ fn another_shards_servers_are_reached_through_the_driver() {
     assert!(matches!(replies(&out, from)[..], [Reply::Refused(found)] if found == refusal));
 }
 
-#[test]
-fn a_restart_offers_again_what_was_out() {
-    let mut rig = Rig::new();
-    rig.connect(1, hello(1));
-    let ids: Vec<_> = (0..2).map(|n| rig.publish_one(command(&n.to_string()))).collect();
+/// The broker starts anew, 5 ms later, with the first `frames` of its journal.
+fn restart(rig: &mut Rig, frames: usize) -> Vec<Output> {
     let mut shard = Shard::new(Settings::default(), crate::ids::ShardNo(0), 1, 2, UnixMs(rig.now));
     shard.restore_server(SERVER, STORE);
+    rig.journal.truncate(frames);
     for (no, changes) in &rig.journal {
         changes.iter().for_each(|change| shard.restore_change(change, true));
         shard.restore_frame_no(*no);
     }
     let mut out = Vec::new();
-    shard.restore_done(UnixMs(rig.now + 5), &mut out);
-    rig.shard = shard;
     rig.now += 5;
+    shard.restore_done(UnixMs(rig.now), &mut out);
+    rig.shard = shard;
     rig.settle(&mut out);
+    out
+}
+
+#[test]
+fn a_retry_that_went_out_and_was_forgotten_in_a_crash_may_be_in_doubt() {
+    let mut rig = Rig::new();
+    rig.connect(1, hello(1));
+    let id = rig.publish_one(command("a"));
+    rig.results(1, vec![result(id.seq, Outcome::Failed)]);
+    let durable = rig.journal.len();
+    assert_eq!(delivered(&rig.wait(30_000), 1), [id.seq], "attempt 2");
+    restart(&mut rig, durable);
+    let out = rig.connect(2, Hello { in_doubt: vec![id.seq], ..hello(1) });
+    assert!(delivered(&out, 2).is_empty(), "the plugin may have run attempt 2");
+    assert_eq!(rig.status(id), Status::InDoubt);
+}
+
+#[test]
+fn a_restart_offers_again_what_was_out() {
+    let mut rig = Rig::new();
+    rig.connect(1, hello(1));
+    let ids: Vec<_> = (0..2).map(|n| rig.publish_one(command(&n.to_string()))).collect();
+    let all = rig.journal.len();
+    let out = restart(&mut rig, all);
     assert_eq!(announced(&out), [Status::Pending]);
     assert_eq!(rig.story(ids[0]).last(), Some(&(Status::Pending, Note::BrokerRestarted)));
     let out = rig.connect(2, Hello { held: vec![ids[0].seq], ..hello(5) });

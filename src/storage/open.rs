@@ -70,10 +70,11 @@ pub fn open(dir: &Path, options: OpenOptions) -> Result<(RedbJournal, RedbRest, 
         CleanMark::take(Some(dir)).map_err(|error| dir_file.io("take the clean mark off", &error))?;
     let journal = Opening::prepare(dir, JOURNAL_FILE, clean)?;
     let store = Opening::prepare(dir, STORE_FILE, clean)?;
-    open_all(journal, store, Arc::new(mark), clean, options)
+    open_all(journal, store, Arc::new(mark), clean, options, SideBySide::Yes)
 }
 
-/// Opens journal and store at rest on any storage: for tests that record, fail or tear writes.
+/// Opens journal and store at rest on any storage: for tests that record, fail or tear writes. One after the other, so
+/// that the order of operations on both is the same each time.
 ///
 /// # Errors
 /// As [`open`].
@@ -85,7 +86,14 @@ pub fn open_with_backends(
     let (mark, clean) = CleanMark::take(None).expect("no directory, no failure");
     let journal = Opening { file: DbFile::new(Path::new(JOURNAL_FILE)), backend: journal };
     let store = Opening { file: DbFile::new(Path::new(STORE_FILE)), backend: store };
-    open_all(journal, store, Arc::new(mark), clean, options)
+    open_all(journal, store, Arc::new(mark), clean, options, SideBySide::No)
+}
+
+/// Whether the two files are opened at the same time: the walk over a large store takes seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SideBySide {
+    Yes,
+    No,
 }
 
 fn open_all(
@@ -94,15 +102,20 @@ fn open_all(
     mark: Arc<CleanMark>,
     clean: bool,
     options: OpenOptions,
+    side_by_side: SideBySide,
 ) -> Result<(RedbJournal, RedbRest, Recovery), StorageError> {
     let check = !clean || options.check == Check::Always;
     let (journal_file, store_file) = (journal.file.clone(), store.file.clone());
-    // The walk over a large store takes seconds, so the two go side by side.
-    let (journal, store) = std::thread::scope(|scope| {
-        let store = scope.spawn(|| store.open(check, options.store_cache_bytes));
-        (journal.open(check, options.journal_cache_bytes), store.join())
-    });
-    let store = store.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    let open_journal = || journal.open(check, options.journal_cache_bytes);
+    let open_store = || store.open(check, options.store_cache_bytes);
+    let (journal, store) = match side_by_side {
+        SideBySide::No => (open_journal(), open_store()),
+        SideBySide::Yes => std::thread::scope(|scope| {
+            let store = scope.spawn(open_store);
+            let journal = open_journal();
+            (journal, store.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        }),
+    };
     let opened = journal.and_then(|journal| Ok((journal, store?)));
     let (journal, store) = match opened {
         Ok((journal, store)) => (Arc::new(journal), Arc::new(store)),

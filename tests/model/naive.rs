@@ -145,19 +145,22 @@ impl Command {
     /// Whether a result says something new.
     fn counts(&self, outcome: Outcome, named: Option<u16>) -> bool {
         let attempt = named.unwrap_or(self.attempt);
-        if attempt < self.attempt {
-            return false;
+        if attempt != self.attempt {
+            return attempt > self.attempt;
         }
         if outcome == Outcome::Completed {
-            let reported = self.status == Status::Failed && self.note == Note::RetriesExhausted;
-            return !(reported && named == Some(self.attempt));
+            return self.status != Status::Failed || self.note != Note::RetriesExhausted || named.is_none();
         }
         match self.status {
             Status::Delivered => attempt == self.attempt,
             Status::Pending => named == Some(self.attempt) || (named.is_none() && self.is_lost()),
             Status::InDoubt => attempt == self.attempt && outcome != Outcome::InDoubt,
-            _ => false,
+            _ => self.waits_unrun() && named == Some(self.attempt) && outcome != Outcome::AwaitingPlayer,
         }
+    }
+
+    fn waits_unrun(&self) -> bool {
+        matches!((self.status, self.note), (Status::AwaitingPlayer, _) | (Status::Failed, Note::Unanswered))
     }
 }
 
@@ -297,7 +300,11 @@ impl Naive {
         for seq in &hello.in_doubt {
             match self.live(CommandId { server, seq: *seq }) {
                 None => forget.push(*seq),
-                Some(command) if command.status == Status::Delivered || command.may_be_out(now) => {
+                Some(command)
+                    if command.status == Status::Delivered
+                        || command.may_be_out(now)
+                        || command.waits_unrun() =>
+                {
                     kept.retain(|other| other != seq);
                     if !command.rerun {
                         command.unanswered = 0;
@@ -397,6 +404,11 @@ impl Naive {
         if !command.counts(outcome, named) {
             return true;
         }
+        let ahead = named.map_or(0, |named| named.saturating_sub(command.attempt));
+        if outcome != Outcome::Completed && !(outcome == Outcome::InDoubt && command.rerun) {
+            command.attempt += ahead;
+            command.retries = command.retries.saturating_add(ahead);
+        }
         match outcome {
             Outcome::Completed => {
                 if words || command.status != Status::Delivered {
@@ -406,6 +418,7 @@ impl Naive {
                 command.enter(now, Status::Completed, Note::None);
             }
             Outcome::Failed => command.failed(now),
+            Outcome::InDoubt if command.rerun && command.waits_unrun() => {}
             Outcome::InDoubt if command.rerun => command.unanswered(now, Note::Rerun),
             Outcome::InDoubt => {
                 command.unanswered = 0;
@@ -470,7 +483,8 @@ impl Naive {
         for (id, command) in &mut self.commands {
             command.visible = true;
             command.absent_answers = 0;
-            if command.status == Status::Delivered {
+            let retried = command.note == Note::RetryScheduled && command.is_due(now);
+            if command.status == Status::Delivered || (command.status == Status::Pending && retried) {
                 command.enter(now, Status::Pending, Note::BrokerRestarted);
             }
             let waits = matches!(command.status, Status::Pending | Status::AwaitingPlayer);

@@ -1,0 +1,83 @@
+//! The lines that lead out of the threads of the core: to each other, to storage, to whoever follows. Owns no behaviour:
+//! whoever drives the threads' steps says where the lines end.
+//!
+//! `Inner` is the one of a running broker; `stepped.rs` has another, for steps that are driven by hand.
+
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+
+use super::Inner;
+use super::inbox::{Inbox, ToJournal};
+use super::mailbox::{Mailbox, ToPeer};
+use super::request::Published;
+use super::stats::JournalStats;
+use crate::engine::Event;
+use crate::ids::OrderId;
+use crate::storage::{Rest, StorageError};
+use crate::time::UnixMs;
+
+/// See the module.
+pub(super) trait Lines {
+    /// The ways into the shards.
+    fn shards(&self) -> &[Inbox];
+    /// The way into the journal.
+    fn journal(&self) -> &Sender<ToJournal>;
+    /// What journal and keeper count.
+    fn journal_stats(&self) -> &JournalStats;
+    /// The store at rest.
+    fn rest(&self) -> &dyn Rest;
+    /// For measuring spans.
+    fn nanos(&self) -> u64;
+    /// Whether anybody follows events.
+    fn is_followed(&self) -> bool;
+    /// Events that are durable, for whoever follows. Never waits.
+    fn publish(&self, events: Vec<Event>);
+    /// Answers a repeated publish whose order is at rest, away from the calling thread.
+    fn find_order(&self, order: OrderId, mailbox: Arc<Mailbox>, request: u64);
+    /// Records of the audit trail whose time is over go.
+    fn expire_audit(&self, now: UnixMs) -> Result<(), StorageError>;
+}
+
+impl Lines for Arc<Inner> {
+    fn shards(&self) -> &[Inbox] {
+        &self.shards
+    }
+
+    fn journal(&self) -> &Sender<ToJournal> {
+        &self.journal
+    }
+
+    fn journal_stats(&self) -> &JournalStats {
+        &self.journal_stats
+    }
+
+    fn rest(&self) -> &dyn Rest {
+        &*self.rest
+    }
+
+    fn nanos(&self) -> u64 {
+        self.clock.nanos()
+    }
+
+    fn is_followed(&self) -> bool {
+        self.hub.is_followed()
+    }
+
+    fn publish(&self, events: Vec<Event>) {
+        self.hub.publish(events);
+    }
+
+    fn find_order(&self, order: OrderId, mailbox: Arc<Mailbox>, request: u64) {
+        let inner = Arc::clone(self);
+        self.runtime.spawn_blocking(move || {
+            let found = inner.order_at_rest(order);
+            let result = found.map(|row| Published { order, replayed: true, commands: row.commands });
+            mailbox.push(ToPeer::Published { request, result });
+        });
+    }
+
+    fn expire_audit(&self, now: UnixMs) -> Result<(), StorageError> {
+        self.registry.expire_audit(now)
+    }
+}
