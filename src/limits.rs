@@ -111,6 +111,9 @@ pub const TICKET_BYTES_MAX: usize = 255;
 /// Most hours that a resume ticket may last: its key is alive for so long after the last ticket that was sealed with it.
 pub const TICKET_HOURS_MAX: u64 = 24;
 
+/// Sockets without a place that are told so at once; more are closed without a word.
+pub const REFUSALS_AT_ONCE_MAX: usize = 64;
+
 /// Bytes of a PEM file with certificates or a key: a system's whole bundle of roots has a quarter of a megabyte.
 pub const PEM_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// TLS bytes that wait in a connection for its peer: what is beyond waits, counted, in the connection's own buffer.

@@ -14,6 +14,7 @@ mod inbox;
 mod inner;
 mod journal_thread;
 mod keeper;
+mod limited;
 mod login;
 mod mailbox;
 mod operators;
@@ -27,6 +28,7 @@ mod stats;
 
 pub use events::{BadEventId, EventId, EventStream, Followed};
 pub use handle::{Handle, PluginLink, PublisherLink};
+pub use limited::Limit;
 pub use login::{FailedLoginLimit, LoginCounts, Network, Origin};
 pub use mailbox::{Mailbox, ToPeer};
 pub use operators::ids_digest;

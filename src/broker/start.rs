@@ -17,6 +17,7 @@ use super::handle::Handle;
 use super::inbox::{Envelope, Outlet, ToJournal, inbox};
 use super::inner::Inner;
 use super::keeper::{KeeperSettings, ToKeeper};
+use super::limited::Limited;
 use super::login::FailedLoginLimit;
 use super::quotas::{QuotaSettings, Quotas};
 use super::registry::{FirstStart, Registry, RegistryOptions};
@@ -136,6 +137,7 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
         runtime: tokio::runtime::Handle::current(),
         counters: shards.iter().map(|_| Mutex::new(Counters::default())).collect(),
         journal_stats: JournalStats::default(),
+        limited: Limited::default(),
         stopping: AtomicBool::new(false),
         failure,
         next_number: AtomicU64::new(1),

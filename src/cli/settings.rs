@@ -47,6 +47,7 @@ pub(super) fn of_broker(config: &Config) -> broker::Settings {
 pub(super) fn of_transport(config: &Config) -> TransportSettings {
     TransportSettings {
         connections_max: config.connections_max,
+        connections_per_network_max: config.connections_per_network_max,
         login_timeout: Duration::from_secs(config.login_timeout_seconds),
         heartbeat: Duration::from_secs(config.heartbeat_seconds),
         write_timeout: Duration::from_secs(config.write_timeout_seconds),

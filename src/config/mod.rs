@@ -106,6 +106,8 @@ settings! {
     checkpoint_seconds: u64 = "5", K::number(1, 3600, "seconds");
     /// Open connections, REST's included; one more is answered 503.
     connections_max: usize = "65536", K::number(1, 1_000_000, "connections");
+    /// Of them, those of one network (IPv4 /24, IPv6 /56), so that none takes all places; 0: no limit.
+    connections_per_network_max: usize = "32768", K::number(0, 1_000_000, "connections");
     /// A connection that is silent for this long is pinged, and closed after at most two and a half times as long.
     heartbeat_seconds: u64 = "10", K::number(1, 12, "seconds");
     /// A connection that has not logged in after this time is closed.
@@ -122,7 +124,7 @@ settings! {
     publish_window: u32 = "1024", K::number(1, 65_536, "orders");
     /// How long open requests and connections have to end once the broker stops.
     shutdown_grace_seconds: u64 = "5", K::number(0, 300, "seconds");
-    /// Which log lines are written to standard error: a level, or `target=level` with commas.
+    /// Which log lines are written to standard error: a level, or `target=level` with commas; no library's beyond info.
     log: String = "info", K::Filter;
     /// How log lines are written.
     log_format: LogFormat = "text", K::Format;

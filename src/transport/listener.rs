@@ -16,12 +16,14 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tower::ServiceExt;
 
 use super::connection::{self, Login};
+use super::full::Full;
 use super::greeting::greet;
+use super::places::{Place, Places};
 #[cfg(feature = "quic")]
 use super::quic::QuicListener;
 use super::settings::TransportSettings;
@@ -38,9 +40,6 @@ const PLUGIN_READ_BYTES: usize = 2 * 1024;
 const PUBLISHER_READ_BYTES: usize = 16 * 1024;
 /// The pause after a failed accept, so that a process without descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// What a socket over the limit is told.
-const FULL: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 /// Where connections come in.
 pub struct Listeners {
@@ -77,8 +76,7 @@ pub async fn serve(
     settings: TransportSettings,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let sockets_max = settings.connections_max.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
-    let sockets = Arc::new(Semaphore::new(sockets_max));
+    let (places, full) = (Places::new(&settings), Full::new(settings.tls.clone()));
     let grace = settings.shutdown_grace;
     let settings = Arc::new(settings);
     let listeners = listeners.into();
@@ -87,7 +85,7 @@ pub async fn serve(
     let quic = listeners.quic;
     #[cfg(feature = "quic")]
     if let Some(quic) = &quic {
-        quic.spawn(handle.clone(), settings.clone(), sockets.clone(), shutdown.clone());
+        quic.spawn(handle.clone(), settings.clone(), places.clone(), shutdown.clone());
     }
     let shared = Arc::new(Shared { router, handle, settings });
     loop {
@@ -104,23 +102,20 @@ pub async fn serve(
                 continue;
             }
         };
-        match sockets.clone().try_acquire_owned() {
-            Ok(permit) => {
-                tokio::spawn(serve_http(shared.clone(), stream, peer, Arc::new(permit), shutdown.clone()));
+        match places.take(peer.ip()) {
+            Ok(place) => {
+                tokio::spawn(serve_http(shared.clone(), stream, peer, Arc::new(place), shutdown.clone()));
             }
-            Err(_) => {
-                tracing::debug!(%peer, sockets_max, "refused: too many sockets");
-                // Whoever expects TLS could not read it.
-                if shared.settings.tls.is_none() {
-                    let _ = stream.try_write(FULL);
-                }
+            Err(limit) => {
+                tracing::debug!(%peer, limit = limit.name(), "refused: too many connections");
+                shared.handle.on_limit(limit);
+                full.refuse(stream);
             }
         }
     }
     drop(listener);
-    if timeout(grace, sockets.acquire_many(sockets_max as u32)).await.is_err() {
-        let left = sockets_max - sockets.available_permits();
-        tracing::info!(left, "shutdown: sockets cut off after the grace period");
+    if timeout(grace, places.all_free()).await.is_err() {
+        tracing::info!(left = places.taken(), "shutdown: sockets cut off after the grace period");
     }
     #[cfg(feature = "quic")]
     if let Some(quic) = quic {
@@ -137,7 +132,7 @@ async fn serve_http(
     shared: Arc<Shared>,
     stream: TcpStream,
     peer: SocketAddr,
-    permit: Arc<OwnedSemaphorePermit>,
+    place: Arc<Place>,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let accepted = Instant::now();
@@ -158,7 +153,7 @@ async fn serve_http(
     let service = service_fn(move |request| {
         // The first request's deadline began with the socket, a later one's begins with itself.
         let since = if first.swap(false, Ordering::Relaxed) { accepted } else { Instant::now() };
-        respond(shared.clone(), request, peer, permit.clone(), (since, stopping.clone()))
+        respond(shared.clone(), request, peer, place.clone(), (since, stopping.clone()))
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -193,7 +188,7 @@ async fn respond(
     shared: Arc<Shared>,
     mut request: Request<Incoming>,
     peer: SocketAddr,
-    permit: Arc<OwnedSemaphorePermit>,
+    place: Arc<Place>,
     (since, shutdown): (Instant, watch::Receiver<bool>),
 ) -> Result<Response<Body>, Infallible> {
     let Some(role) = upgrade::role(request.uri().path()) else {
@@ -211,18 +206,18 @@ async fn respond(
             _place: None,
         };
         let upgrading = hyper::upgrade::on(&mut request);
-        tokio::spawn(upgraded(shared, upgrading, login, role, permit));
+        tokio::spawn(upgraded(shared, upgrading, login, role, place));
     }
     Ok(response)
 }
 
-/// Takes the raw socket out of hyper and runs the connection on it; holds the socket's permit to the end.
+/// Takes the raw socket out of hyper and runs the connection on it; holds the socket's place to the end.
 async fn upgraded(
     shared: Arc<Shared>,
     upgrading: hyper::upgrade::OnUpgrade,
     login: Login,
     role: Role,
-    _permit: Arc<OwnedSemaphorePermit>,
+    _place: Arc<Place>,
 ) {
     let Ok(Ok(upgraded)) = tokio::time::timeout_at(login.deadline, upgrading).await else { return };
     let parts = upgraded

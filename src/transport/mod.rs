@@ -3,9 +3,11 @@
 
 mod connection;
 mod ending;
+mod full;
 mod greeting;
 mod listener;
 mod login;
+mod places;
 mod plugin;
 mod publisher;
 #[cfg(feature = "quic")]

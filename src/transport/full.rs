@@ -1,0 +1,53 @@
+//! What a socket is told for which there is no place: to come back later, in plain text or through TLS. Costs a bounded
+//! number of sockets of its own, each for a moment; when those are taken too, the rest are closed without a word.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::greeting::greet;
+use crate::limits::REFUSALS_AT_ONCE_MAX;
+use crate::tls::ServerTls;
+
+/// How long a refusal may take, TLS handshake included.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+const FULL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+/// Refuses sockets.
+pub(super) struct Full {
+    refusals: Arc<Semaphore>,
+    tls: Option<ServerTls>,
+}
+
+impl Full {
+    pub(super) fn new(tls: Option<ServerTls>) -> Full {
+        Full { refusals: Arc::new(Semaphore::new(REFUSALS_AT_ONCE_MAX)), tls }
+    }
+
+    /// Tells the socket, if there is room for that, and closes it.
+    pub(super) fn refuse(&self, socket: TcpStream) {
+        let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
+        let tls = self.tls.clone();
+        tokio::spawn(async move {
+            let _ = timeout(REFUSAL_TIMEOUT, tell(socket, tls.as_ref())).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn tell(socket: TcpStream, tls: Option<&ServerTls>) -> io::Result<()> {
+    let mut stream = greet(socket, tls).await?;
+    stream.write_all(FULL).await?;
+    stream.flush().await?;
+    stream.shutdown().await?;
+    // Unread bytes would turn our close into a reset, and the client might never see the answer.
+    let mut discarded = [0; 512];
+    while stream.read(&mut discarded).await? > 0 {}
+    Ok(())
+}
