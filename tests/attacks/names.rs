@@ -91,10 +91,10 @@ async fn names_in_frames_hold_no_escapes_and_no_line_breaks() {
     for nasty in NASTY {
         let player = Some(PlayerRef { name: nasty, uuid: None });
         for (head, command) in [
-            (OrderHead { reference: Some(nasty), ..OrderHead::default() }, command.clone()),
-            (OrderHead { key: Some(nasty), ..OrderHead::default() }, command.clone()),
-            (OrderHead::default(), PublishCommand { stage: Some(nasty), ..command.clone() }),
-            (OrderHead::default(), PublishCommand { player, ..command.clone() }),
+            (OrderHead { reference: Some(nasty), ..OrderHead::default() }, command),
+            (OrderHead { key: Some(nasty), ..OrderHead::default() }, command),
+            (OrderHead::default(), PublishCommand { stage: Some(nasty), ..command }),
+            (OrderHead::default(), PublishCommand { player, ..command }),
         ] {
             let mut frame = bytes::BytesMut::new();
             encode_publish(&mut frame, 1, &head, [command].into_iter()).unwrap();

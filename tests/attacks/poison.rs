@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::raw::{Raw, plugin_hello};
-use crate::relay::{Relay, Server, number, text};
+use crate::relay::{Relay, Server, number, soon, text};
 
 const POISONED: usize = 200;
 const RETRIES: u16 = 3;
@@ -87,6 +87,10 @@ async fn a_retry_storm_is_bounded_and_other_commands_flow() {
 
 /// The next commands: id, attempt, whether they are poison.
 async fn next(raw: &mut Raw) -> Vec<(u64, u16, bool)> {
+    soon("a delivery", next_unbounded(raw)).await
+}
+
+async fn next_unbounded(raw: &mut Raw) -> Vec<(u64, u16, bool)> {
     loop {
         match raw.next().await.get() {
             Response::Deliver { commands } => {

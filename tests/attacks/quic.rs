@@ -161,7 +161,7 @@ async fn a_flood_of_first_packets_keeps_nobody_out() {
     let door = Door::open(&["--login-timeout-seconds", "5"]);
     let (old, new) = (door.server("old"), door.server("new"));
     let mut session = door.plugin(&old, door.config()).await;
-    let before = door.relay.memory();
+    let before = door.relay.memory_peak();
     let packets = initials(&door.config(), 400).await;
     let to = door.relay.quic.unwrap();
     let sockets: Vec<UdpSocket> = (1..=8).map(|host| udp(host, to)).collect();
@@ -186,7 +186,11 @@ async fn a_flood_of_first_packets_keeps_nobody_out() {
     session.answers().await;
     let mut late = door.plugin(&new, door.config()).await;
     late.answers().await;
-    assert!(door.relay.memory() < before + MEMORY_MAX, "{before} before, {} now", door.relay.memory());
+    assert!(
+        door.relay.memory_peak() < before + MEMORY_MAX,
+        "{before} before, {} at most",
+        door.relay.memory_peak()
+    );
     assert!(door.is_online(&old) && door.is_online(&new));
     assert!(!door.relay.log().contains("panicked"), "{}", door.relay.log());
 }
@@ -196,7 +200,7 @@ async fn floods_of_streams_end_their_own_connection_alone() {
     let door = Door::open(&["--login-timeout-seconds", "5"]);
     let (old, new) = (door.server("old"), door.server("new"));
     let mut session = door.plugin(&old, door.config()).await;
-    let before = door.relay.memory();
+    let before = door.relay.memory_peak();
     let config = door.config();
     for _ in 0..40 {
         // Opened and reset as fast as the broker allows it.
@@ -222,7 +226,11 @@ async fn floods_of_streams_end_their_own_connection_alone() {
     assert!(tokio::time::timeout(wait, extra.connection.open_uni()).await.is_err());
     assert_eq!(extra.connection.max_datagram_size(), None);
     session.answers().await;
-    assert!(door.relay.memory() < before + MEMORY_MAX, "{before} before, {} now", door.relay.memory());
+    assert!(
+        door.relay.memory_peak() < before + MEMORY_MAX,
+        "{before} before, {} at most",
+        door.relay.memory_peak()
+    );
     assert!(!door.relay.log().contains("panicked"), "{}", door.relay.log());
 }
 
@@ -236,7 +244,7 @@ async fn a_quic_peer_that_does_not_read_is_closed_and_holds_little() {
     transport.stream_receive_window(VarInt::from_u32(16 * 1024)).receive_window(VarInt::from_u32(16 * 1024));
     config.transport_config(Arc::new(transport));
     let mut peer = door.plugin(&slow, config).await;
-    let before = door.relay.memory();
+    let before = door.relay.memory_peak();
     let long = format!("say {}", "x".repeat(4000));
     for _ in 0..5 {
         let words: Vec<&str> = [&["publish", "--server", &slow.id][..], &vec![long.as_str(); 25]].concat();
@@ -253,7 +261,11 @@ async fn a_quic_peer_that_does_not_read_is_closed_and_holds_little() {
         }
     };
     soon("the end of the slow one", speaking).await;
-    assert!(door.relay.memory() < before + MEMORY_MAX, "{before} before, {} now", door.relay.memory());
+    assert!(
+        door.relay.memory_peak() < before + MEMORY_MAX,
+        "{before} before, {} at most",
+        door.relay.memory_peak()
+    );
     eventually("it to be offline", async || !door.is_online(&slow)).await;
     session.answers().await;
     assert!(!door.relay.log().contains("panicked"), "{}", door.relay.log());

@@ -152,10 +152,10 @@ impl Relay {
         self.folder.path().join("fluxrelay-data")
     }
 
-    /// Bytes of memory that are resident.
-    pub(crate) fn memory(&self) -> u64 {
+    /// The most bytes of memory that were resident at any time.
+    pub(crate) fn memory_peak(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         line.trim().strip_suffix(" kB").unwrap().trim().parse::<u64>().unwrap() * 1024
     }
 

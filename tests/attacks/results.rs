@@ -5,7 +5,7 @@ use fluxrelay::protocol::{Credential, PLUGIN_PATH, PluginHello, Request, Respons
 use serde_json::{Value, json};
 
 use crate::raw::{Raw, plugin_hello};
-use crate::relay::{Relay, Server, number};
+use crate::relay::{Relay, Server, number, soon};
 
 fn result(id: u64, attempt: u16, outcome: Outcome) -> ResultRef<'static> {
     ResultRef { id, attempt, outcome, error: None, output: None }
@@ -14,14 +14,17 @@ fn result(id: u64, attempt: u16, outcome: Outcome) -> ResultRef<'static> {
 /// Sends results in batches and waits until each is confirmed; what is delivered meanwhile is an error.
 async fn report(raw: &mut Raw, batch: u64, results: &[ResultRef<'_>]) {
     raw.send(Request::Results { batch, results: results.into() }).await;
-    loop {
-        match raw.next().await.get() {
-            Response::Confirm { batch: confirmed } if confirmed == batch => return,
-            Response::Confirm { .. } => {}
-            Response::Ping { nonce } => raw.send(Request::Pong { nonce }).await,
-            other => panic!("{other:?}"),
+    let confirmed = async {
+        loop {
+            match raw.next().await.get() {
+                Response::Confirm { batch: confirmed } if confirmed == batch => return,
+                Response::Confirm { .. } => {}
+                Response::Ping { nonce } => raw.send(Request::Pong { nonce }).await,
+                other => panic!("{other:?}"),
+            }
         }
-    }
+    };
+    soon("a confirmation", confirmed).await;
 }
 
 async fn status(relay: &Relay, id: &str) -> (String, u64) {

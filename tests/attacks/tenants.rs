@@ -76,7 +76,10 @@ fn path_of(template: &str, victim: &Store) -> String {
         _ => "",
     };
     let path = template.replace("{id}", id);
-    assert!(!path.contains('{') && (id != "" || path == template), "{template}: say here whose ids it takes");
+    assert!(
+        !path.contains('{') && (!id.is_empty() || path == template),
+        "{template}: say here whose ids it takes"
+    );
     path
 }
 
