@@ -4,10 +4,6 @@
 use std::path::Path;
 
 use bytes::BytesMut;
-use fluxrelay::client::{
-    ClientTls, DeliveredCommand, Order, PluginClient, PluginOptions, PublisherClient, PublisherOptions,
-    Report, Servers, Trust,
-};
 use fluxrelay::protocol::{
     Credential, PLUGIN_PATH, PUBLISHER_PATH, PluginHello, PublisherHello, Request, Response, VERSION,
 };
@@ -342,11 +338,15 @@ async fn no_secret_is_in_any_log_error_metric_or_file() {
     search.find_nothing();
 }
 
-fn idle(_: Vec<DeliveredCommand>, _: &mut Vec<Report>) {}
-
 #[cfg(feature = "quic")]
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_in_the_log_of_tls_and_quic() {
+    use fluxrelay::client::{
+        ClientTls, DeliveredCommand, Order, PluginClient, PluginOptions, PublisherClient, PublisherOptions,
+        Report, Servers, Trust,
+    };
+    fn idle(_: Vec<DeliveredCommand>, _: &mut Vec<Report>) {}
+
     let flags = [
         "--log",
         "trace,rustls=trace,quinn=trace,quinn_proto=trace",
