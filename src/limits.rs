@@ -82,7 +82,7 @@ pub const AUDIT_ROWS_REMOVED_MAX: usize = 5_000;
 pub const REGISTRY_CHANGES_WAITING_MAX: usize = 256;
 /// Changes of the registry in one transaction.
 pub const REGISTRY_CHANGES_PER_COMMIT_MAX: usize = 256;
-/// Logins that wait for a password hash, per hashing thread: at 16 ms each the last one waits for 4 s, less than
+/// Logins of servers that wait for a password hash, and logins with keys, per hashing thread: at 16 ms each the last one waits for 4 s, less than
 /// the 5 s that a login may take.
 pub const LOGINS_WAITING_PER_THREAD_MAX: usize = 256;
 /// Different credentials of one server or key that wait for a password hash. Each server has its turn, so more of them
@@ -120,6 +120,13 @@ pub const PEM_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const TLS_UNSENT_BYTES_MAX: usize = 16 * 1024;
 /// TLS sessions that one client remembers for resumption: those of one broker.
 pub const TLS_SESSIONS_KEPT: usize = 8;
+
+/// TLS handshakes over TCP that have their turn at once: a third of a second's work of a core, so that in a storm the first
+/// are let in while the last wait.
+pub const TURNS_AT_ONCE_MAX: usize = 1024;
+/// Milliseconds after which a turn is over, finished or not. Whoever begins handshakes and does not go on with them would
+/// have to begin ten thousand a second to keep others from theirs, for which a machine has no time anyway.
+pub const TURN_MS_MAX: u64 = 100;
 
 /// QUIC streams that a client may have open at a time: the one with its frames. One more ends its connection.
 pub const QUIC_STREAMS_MAX: u32 = 1;

@@ -76,7 +76,9 @@ settings! {
     shards: u16 = "0", K::number(0, crate::limits::SHARDS_MAX as u64, "threads");
     /// Threads for sockets and REST; 0: one per core.
     runtime_threads: usize = "0", K::number(0, 1024, "threads");
-    /// Threads for password hashes; 0: all cores but one, at least 1.
+    /// Threads for TLS handshakes and logins, which give way to those that serve; 0: one per core.
+    door_threads: usize = "0", K::number(0, 1024, "threads");
+    /// Threads for password hashes, which give way to all others; 0: one per core.
     login_threads: usize = "0", K::number(0, 1024, "threads");
     /// Wait after each reported failure of a command; as many retries as there are waits.
     retry_delays_seconds: Vec<u64> = "30,60,120", K::list(16, 1, 86_400, "seconds");
@@ -110,7 +112,7 @@ settings! {
     connections_per_network_max: usize = "32768", K::number(0, 1_000_000, "connections");
     /// A connection that is silent for this long is pinged, and closed after at most two and a half times as long.
     heartbeat_seconds: u64 = "10", K::number(1, 12, "seconds");
-    /// A connection that has not logged in after this time is closed.
+    /// A connection that has not logged in after this time is closed; the wait for its turn among many is not counted.
     login_timeout_seconds: u64 = "5", K::number(1, 60, "seconds");
     /// How long a plugin may come back with its resume ticket instead of a password hash; 0: there are no tickets.
     ticket_hours: u64 = "24", K::number(0, crate::limits::TICKET_HOURS_MAX, "hours");
@@ -154,8 +156,11 @@ impl Config {
         if self.runtime_threads == 0 {
             self.runtime_threads = cores;
         }
+        if self.door_threads == 0 {
+            self.door_threads = cores;
+        }
         if self.login_threads == 0 {
-            self.login_threads = cores.saturating_sub(1).max(1);
+            self.login_threads = cores;
         }
     }
 }

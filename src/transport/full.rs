@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::greeting::greet;
+use super::doors::Turns;
+use super::greeting::{Patience, greet};
 use crate::limits::REFUSALS_AT_ONCE_MAX;
 use crate::tls::ServerTls;
 
@@ -23,18 +25,20 @@ const FULL: &[u8] =
 pub(super) struct Full {
     refusals: Arc<Semaphore>,
     tls: Option<ServerTls>,
+    /// Where it is done: sockets are watched there.
+    doors: Handle,
 }
 
 impl Full {
-    pub(super) fn new(tls: Option<ServerTls>) -> Full {
-        Full { refusals: Arc::new(Semaphore::new(REFUSALS_AT_ONCE_MAX)), tls }
+    pub(super) fn new(tls: Option<ServerTls>, doors: Handle) -> Full {
+        Full { refusals: Arc::new(Semaphore::new(REFUSALS_AT_ONCE_MAX)), tls, doors }
     }
 
     /// Tells the socket, if there is room for that, and closes it.
     pub(super) fn refuse(&self, socket: TcpStream) {
         let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
         let tls = self.tls.clone();
-        tokio::spawn(async move {
+        self.doors.spawn(async move {
             let _ = timeout(REFUSAL_TIMEOUT, tell(socket, tls.as_ref())).await;
             drop(permit);
         });
@@ -42,7 +46,9 @@ impl Full {
 }
 
 async fn tell(socket: TcpStream, tls: Option<&ServerTls>) -> io::Result<()> {
-    let mut stream = greet(socket, tls).await?;
+    let patience = Patience { accepted: Instant::now(), limit: REFUSAL_TIMEOUT };
+    // A turn of its own: their number is bounded, and no place is worth a wait behind those that have one.
+    let (mut stream, _) = greet(socket, tls, &Turns::new(1), patience).await?;
     stream.write_all(FULL).await?;
     stream.flush().await?;
     stream.shutdown().await?;

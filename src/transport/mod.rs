@@ -2,9 +2,11 @@
 //! queue: requests go to the router it is given, frames to the broker's handle.
 
 mod connection;
+mod doors;
 mod ending;
 mod full;
 mod greeting;
+mod head;
 mod listener;
 mod login;
 mod places;
@@ -12,6 +14,7 @@ mod plugin;
 mod publisher;
 #[cfg(feature = "quic")]
 mod quic;
+mod requests;
 mod settings;
 mod upgrade;
 

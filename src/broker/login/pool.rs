@@ -1,7 +1,8 @@
 //! The threads that compute password hashes: few, bounded, apart from everything that delivers commands.
 //!
-//! Logins and new credentials have a queue each and take turns, so that neither can keep the other out. A login that
-//! cannot have its hash in time is sent away at once, with a moment of its own to come back.
+//! They give way to all of that, so there may be as many as cores. Logins and new credentials have a queue each and take
+//! turns, so that neither can keep the other out. A login that cannot have its hash in time is sent away at once, with a
+//! moment of its own to come back.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use super::verified::Verified;
 use crate::broker::registry::Clock;
 use crate::credentials::{HashCost, Hasher, Presented, RandomPart, SecretHash};
 use crate::limits::{HASHES_MAKING_MAX, LOGIN_RETRY_AFTER_MS_MAX, LOGINS_WAITING_PER_THREAD_MAX};
+use crate::priority;
 use crate::time::UnixMs;
 
 /// Microseconds of one hash, before any was measured.
@@ -203,6 +205,7 @@ impl Shared {
 
     /// The loop of one thread.
     fn hash_until_closed(&self) {
+        priority::give_way();
         let mut hasher = Hasher::default();
         while let Some(work) = self.next_work() {
             match work {
