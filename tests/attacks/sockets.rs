@@ -37,8 +37,9 @@ async fn ask(mut stream: TcpStream, request: &[u8]) -> Option<Answer> {
 async fn silent_sockets_and_slow_heads_end_at_one_deadline_and_others_are_served() {
     let relay = Relay::start(&["--login-timeout-seconds", "2"]);
     let attack = (0..200).map(async |number: usize| {
-        let mut stream = TcpStream::connect(relay.address).await.unwrap();
+        // Before the broker can have seen it: on a busy machine it is told late that it is connected.
         let began = Instant::now();
+        let mut stream = TcpStream::connect(relay.address).await.unwrap();
         let (mut read, mut write) = stream.split();
         // Nothing; a byte now and then; a whole request and then a slow one on the same connection.
         let head = match number % 4 {
@@ -77,7 +78,7 @@ async fn silent_sockets_and_slow_heads_end_at_one_deadline_and_others_are_served
         soon("the closes", async { tokio::join!(futures_util::future::join_all(attack), others) }).await;
     let (soonest, last) = (took.iter().min().unwrap(), took.iter().max().unwrap());
     assert!(*soonest >= Duration::from_millis(1900), "{soonest:?}");
-    assert!(*last < Duration::from_secs(10), "{last:?}");
+    assert!(*last < Duration::from_secs(20), "{last:?}");
     relay.is_well().await;
 }
 

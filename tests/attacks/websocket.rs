@@ -223,7 +223,7 @@ async fn fragments_without_an_end_are_bounded_in_bytes_and_in_time() {
         let began = Instant::now();
         let (read, code_found) = first_error(read).await;
         assert_eq!(code_found, code);
-        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
         drop(read);
         endless.abort();
     }
