@@ -127,6 +127,10 @@ pub const TURNS_AT_ONCE_MAX: usize = 1024;
 /// Milliseconds after which a turn is over, finished or not. Whoever begins handshakes and does not go on with them would
 /// have to begin ten thousand a second to keep others from theirs, for which a machine has no time anyway.
 pub const TURN_MS_MAX: u64 = 100;
+/// A socket waits for its turn so many times `login_timeout_seconds` at most, which is no part of these. Whoever is sent away
+/// then comes back after its client's own wait, at the end of the line, and both have worked for nothing: so not before
+/// the line is longer than a client waits. With the time after it, it is as long as ours do.
+pub const TURN_WAIT_LIMITS: u32 = 2;
 
 /// QUIC streams that a client may have open at a time: the one with its frames. One more ends its connection.
 pub const QUIC_STREAMS_MAX: u32 = 1;

@@ -8,16 +8,10 @@
 //! ```
 //! What must stay true: a peer that does nothing holds nothing that another one needs for longer than a moment.
 
-use std::future::Future;
-use std::pin::pin;
-use std::sync::Arc;
-use std::time::Duration;
-
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
 
-use crate::limits::{TURN_MS_MAX, TURNS_AT_ONCE_MAX};
+use super::turns::Turns;
+use crate::limits::TURNS_AT_ONCE_MAX;
 use crate::priority;
 
 /// The threads, which end when this is dropped, with everything that runs on them.
@@ -73,62 +67,9 @@ fn runtime(name: &str, threads: usize) -> Runtime {
         .expect("threads can be started at start-up")
 }
 
-/// First come, first served, for TLS handshakes: without it all that have come would be begun at once, and all would be
-/// finished late, many of them too late.
-#[derive(Clone)]
-pub(super) struct Turns(Arc<Semaphore>);
-
-/// A turn; the next one's when it is dropped.
-pub(super) struct Turn<'a> {
-    _permit: SemaphorePermit<'a>,
-}
-
-impl Turns {
-    /// So many at once.
-    pub(super) fn new(at_once: usize) -> Turns {
-        Turns(Arc::new(Semaphore::new(at_once)))
-    }
-
-    /// Waits for a turn.
-    pub(super) async fn next(&self) -> Turn<'_> {
-        Turn { _permit: self.0.acquire().await.expect("it is never closed") }
-    }
-}
-
-impl Turn<'_> {
-    /// Does the work. The turn ends with it, or after a moment: the work then goes on beside the next one's.
-    pub(super) async fn take<F: Future>(self, work: F) -> F::Output {
-        let mut work = pin!(work);
-        let done = timeout(Duration::from_millis(TURN_MS_MAX), work.as_mut()).await;
-        drop(self);
-        match done {
-            Ok(output) => output,
-            Err(_) => work.await,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt;
-
     use super::*;
-
-    #[tokio::test]
-    async fn who_does_nothing_holds_a_turn_for_a_moment_only() {
-        let turns = Turns::new(1);
-        let silent = turns.next().await.take(std::future::pending::<()>());
-        let mut silent = pin!(silent);
-        assert!(silent.as_mut().now_or_never().is_none());
-        let mut second = pin!(turns.next());
-        assert!(second.as_mut().now_or_never().is_none(), "it is taken");
-        let turn = tokio::select! {
-            turn = second => turn,
-            () = silent => panic!("it never ends"),
-        };
-        assert_eq!(turn.take(std::future::ready(7)).now_or_never(), Some(7));
-        assert!(turns.next().now_or_never().is_some(), "it ends with the work");
-    }
 
     #[test]
     fn the_threads_give_way_and_can_be_dropped_in_a_task() {

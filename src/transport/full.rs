@@ -2,6 +2,7 @@
 //! number of sockets of its own, each for a moment; when those are taken too, the rest are closed without a word.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,9 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use super::doors::Turns;
-use super::greeting::{Patience, greet};
+use super::greeting::{Guest, greet};
+use super::turns::Turns;
+use crate::broker::Network;
 use crate::limits::REFUSALS_AT_ONCE_MAX;
 use crate::tls::ServerTls;
 
@@ -35,20 +37,20 @@ impl Full {
     }
 
     /// Tells the socket, if there is room for that, and closes it.
-    pub(super) fn refuse(&self, socket: TcpStream) {
+    pub(super) fn refuse(&self, socket: TcpStream, peer: IpAddr) {
         let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
         let tls = self.tls.clone();
         self.doors.spawn(async move {
-            let _ = timeout(REFUSAL_TIMEOUT, tell(socket, tls.as_ref())).await;
+            let _ = timeout(REFUSAL_TIMEOUT, tell(socket, peer, tls.as_ref())).await;
             drop(permit);
         });
     }
 }
 
-async fn tell(socket: TcpStream, tls: Option<&ServerTls>) -> io::Result<()> {
-    let patience = Patience { accepted: Instant::now(), limit: REFUSAL_TIMEOUT };
+async fn tell(socket: TcpStream, peer: IpAddr, tls: Option<&ServerTls>) -> io::Result<()> {
+    let guest = Guest { network: Network::of(peer), accepted: Instant::now(), limit: REFUSAL_TIMEOUT };
     // A turn of its own: their number is bounded, and no place is worth a wait behind those that have one.
-    let (mut stream, _) = greet(socket, tls, &Turns::new(1), patience).await?;
+    let (mut stream, _) = greet(socket, tls, &Turns::new(1), guest).await?;
     stream.write_all(FULL).await?;
     stream.flush().await?;
     stream.shutdown().await?;

@@ -7,7 +7,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use super::doors::Turns;
+use super::turns::Turns;
+use crate::broker::Network;
+use crate::limits::TURN_WAIT_LIMITS;
 use crate::tls::{ServerTls, Stream};
 
 /// The first byte of every TLS connection: the record type of a handshake.
@@ -16,12 +18,14 @@ const TLS_HANDSHAKE: u8 = 0x16;
 const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 52\r\n\
     Connection: close\r\n\r\nThis port speaks TLS: use https:// or wss:// here.\r\n";
 
-/// How long a peer may take.
+/// Where a peer is, and how long it may take.
 #[derive(Clone, Copy)]
-pub(super) struct Patience {
+pub(super) struct Guest {
+    /// Its network, which has its turns.
+    pub(super) network: Network,
     /// When its socket was accepted.
     pub(super) accepted: Instant,
-    /// From then to the end of its login; its turn may be as long in coming, which does not count.
+    /// From then to the end of its login, without the wait for its turn.
     pub(super) limit: Duration,
 }
 
@@ -31,9 +35,9 @@ pub(super) async fn greet(
     mut socket: TcpStream,
     tls: Option<&ServerTls>,
     turns: &Turns,
-    patience: Patience,
+    guest: Guest,
 ) -> io::Result<(Stream, Instant)> {
-    let Patience { accepted, limit } = patience;
+    let Guest { network, accepted, limit } = guest;
     let Some(tls) = tls else { return Ok((socket.into(), accepted)) };
     let late = |what: &'static str| move |_| io::Error::new(io::ErrorKind::TimedOut, what);
     let mut first = [0];
@@ -44,7 +48,7 @@ pub(super) async fn greet(
         return Err(io::Error::new(io::ErrorKind::InvalidData, "plain text on a TLS port"));
     }
     let asked = Instant::now();
-    let turn = timeout_at(asked + limit, turns.next()).await;
+    let turn = timeout_at(asked + limit * TURN_WAIT_LIMITS, turns.next(network)).await;
     let turn = turn.map_err(late("too many came before it"))?;
     let since = accepted + asked.elapsed();
     let opened = timeout_at(since + limit, turn.take(Stream::accept(socket, tls))).await;

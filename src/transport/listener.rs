@@ -14,17 +14,18 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connection::{self, Entered, Login};
-use super::doors::{Doors, Turns};
+use super::doors::Doors;
 use super::full::Full;
-use super::greeting::{Patience, greet};
+use super::greeting::{Guest, greet};
 use super::head::{First, first};
 use super::places::{Place, Places};
 #[cfg(feature = "quic")]
 use super::quic::QuicListener;
 use super::requests;
 use super::settings::TransportSettings;
+use super::turns::Turns;
 use super::upgrade::Role;
-use crate::broker::Handle;
+use crate::broker::{Handle, Network};
 use crate::carrier::WebSocket;
 use crate::tls::Stream;
 
@@ -135,7 +136,7 @@ async fn accept(
             Err(limit) => {
                 tracing::debug!(%peer, limit = limit.name(), "refused: too many connections");
                 shared.handle.on_limit(limit);
-                full.refuse(stream);
+                full.refuse(stream, peer.ip());
             }
         }
     }
@@ -160,7 +161,8 @@ async fn enter(
     let limit = shared.settings.login_timeout;
     let opening = async {
         let tls = shared.settings.tls.as_ref();
-        let (stream, since) = greet(stream, tls, &shared.turns, Patience { accepted, limit }).await?;
+        let guest = Guest { network: Network::of(peer.ip()), accepted, limit };
+        let (stream, since) = greet(stream, tls, &shared.turns, guest).await?;
         let first = timeout_at(since + limit, first(stream)).await;
         std::io::Result::Ok((first.map_err(|_| std::io::Error::other("no request came in time"))??, since))
     };

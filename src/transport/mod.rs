@@ -16,6 +16,7 @@ mod publisher;
 mod quic;
 mod requests;
 mod settings;
+mod turns;
 mod upgrade;
 
 pub use listener::{Listeners, serve};

@@ -14,7 +14,7 @@ pub struct TransportSettings {
     /// Threads for who is not logged in yet, at least 1.
     pub door_threads: usize,
     /// From accepting a socket to the end of its login, TLS handshake included, and for the headers of each HTTP request.
-    /// When many come at once, the wait for a socket's turn is not counted, and is no longer than this either.
+    /// When many come at once, the wait for a socket's turn is not counted, and is no longer than twice this.
     pub login_timeout: Duration,
     /// A peer that was silent for this long is pinged; after two and a half to three times as long it is gone.
     pub heartbeat: Duration,
