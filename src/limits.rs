@@ -121,11 +121,13 @@ pub const TLS_UNSENT_BYTES_MAX: usize = 16 * 1024;
 /// TLS sessions that one client remembers for resumption: those of one broker.
 pub const TLS_SESSIONS_KEPT: usize = 8;
 
-/// TLS handshakes over TCP that have their turn at once: a third of a second's work of a core, so that in a storm the first
-/// are let in while the last wait.
-pub const TURNS_AT_ONCE_MAX: usize = 1024;
-/// Milliseconds after which a turn is over, finished or not. Whoever begins handshakes and does not go on with them would
-/// have to begin ten thousand a second to keep others from theirs, for which a machine has no time anyway.
+/// TLS handshakes over TCP that have their turn at once, for each thread at the doors: enough to keep it busy while peers a few
+/// dozen milliseconds away answer. Each more is begun earlier and ended later; of a thousand at once most would be given up
+/// unfinished in a storm, after most of their work was done.
+pub const TURNS_PER_DOOR_THREAD: usize = 64;
+/// Milliseconds after which a turn is over, finished or not. Turns that end so (640 a second for each thread, with the above)
+/// have to be fewer than handshakes that a core can do, or in a storm there would be no end of beginning; and enough
+/// that peers far away, or some that begin and do not go on, do not keep the others waiting for long.
 pub const TURN_MS_MAX: u64 = 100;
 /// A socket waits for its turn so many times `login_timeout_seconds` at most, which is no part of these. Whoever is sent away
 /// then comes back after its client's own wait, at the end of the line, and both have worked for nothing: so not before
@@ -152,6 +154,8 @@ pub const QUIC_IDLE_MS_MAX: u32 = 120_000;
 /// Bytes of datagrams that wait in the system for the one UDP socket of all QUIC connections.
 pub const QUIC_SOCKET_BYTES: usize = 4 * 1024 * 1024;
 
+// A core does two to four thousand handshakes a second.
+const _: () = assert!(TURNS_PER_DOOR_THREAD as u64 * 1000 / TURN_MS_MAX <= 1000);
 const _: () = assert!(QUIC_LOGINS_UNPROVED_MAX < QUIC_LOGINS_MAX);
 const _: () = assert!(QUIC_WINDOW_BYTES as usize > FRAME_BYTES_MAX_BEFORE_LOGIN);
 const _: () = assert!(DELIVER_BYTES_MAX >= COMMAND_BYTES_MAX);

@@ -11,7 +11,7 @@
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::turns::Turns;
-use crate::limits::TURNS_AT_ONCE_MAX;
+use crate::limits::TURNS_PER_DOOR_THREAD;
 use crate::priority;
 
 /// The threads, which end when this is dropped, with everything that runs on them.
@@ -26,8 +26,9 @@ pub(super) struct Doors {
 impl Doors {
     /// Starts so many threads, at least one; they give way to those that serve.
     pub(super) fn open(threads: usize) -> Doors {
-        let turns = Turns::new(TURNS_AT_ONCE_MAX);
-        let (runtime, accepting) = (Some(runtime("doors", threads.max(1))), Some(runtime("accept", 1)));
+        let threads = threads.max(1);
+        let turns = Turns::new(threads.saturating_mul(TURNS_PER_DOOR_THREAD));
+        let (runtime, accepting) = (Some(runtime("doors", threads)), Some(runtime("accept", 1)));
         Doors { runtime, accepting, turns }
     }
 
