@@ -5,7 +5,7 @@
 //! ```text
 //! ids, time, limits  <-  protocol  <-  engine  <-  storage  <-  broker  <-  {transport, http}  <-  cli, main
 //!                        client stands on protocol alone (and ids, time, limits); cli drives it
-//! config, credentials, telemetry, carrier, tls: leaves for the I/O layers; transport and client share the last two
+//! config, credentials, telemetry, priority, carrier, tls: leaves for the I/O layers; transport and client share the last two
 //! ```
 //!
 //! | folder | kind | owns |
@@ -15,6 +15,7 @@
 //! | `engine/` | pure | `Shard`: queues, life of a command, timers, desk (orders and idempotency), outbox |
 //! | `storage/` | I/O | journal and store at rest, both redb; registry tables; recovery |
 //! | `broker/` | I/O | threads, routing, group commit, registry, the clock, shutdown; `Handle` is its only door |
+//! | `priority` | leaf | threads that give way to those that deliver |
 //! | `carrier/` | I/O | messages of frames over a byte stream (WebSocket, QUIC), the same code at both ends |
 //! | `transport/` | I/O | connections: login, heartbeats, frames to `Handle` and back |
 //! | `http/` | I/O | REST, OpenAPI, events, metrics |
@@ -49,6 +50,7 @@ pub mod engine;
 pub mod http;
 pub mod ids;
 pub mod limits;
+mod priority;
 pub mod protocol;
 pub mod storage;
 pub mod telemetry;

@@ -82,7 +82,7 @@ pub const AUDIT_ROWS_REMOVED_MAX: usize = 5_000;
 pub const REGISTRY_CHANGES_WAITING_MAX: usize = 256;
 /// Changes of the registry in one transaction.
 pub const REGISTRY_CHANGES_PER_COMMIT_MAX: usize = 256;
-/// Logins that wait for a password hash, per hashing thread: at 16 ms each the last one waits for 4 s, less than
+/// Logins of servers that wait for a password hash, and logins with keys, per hashing thread: at 16 ms each the last one waits for 4 s, less than
 /// the 5 s that a login may take.
 pub const LOGINS_WAITING_PER_THREAD_MAX: usize = 256;
 /// Different credentials of one server or key that wait for a password hash. Each server has its turn, so more of them
@@ -111,12 +111,28 @@ pub const TICKET_BYTES_MAX: usize = 255;
 /// Most hours that a resume ticket may last: its key is alive for so long after the last ticket that was sealed with it.
 pub const TICKET_HOURS_MAX: u64 = 24;
 
+/// Sockets without a place that are told so at once; more are closed without a word.
+pub const REFUSALS_AT_ONCE_MAX: usize = 64;
+
 /// Bytes of a PEM file with certificates or a key: a system's whole bundle of roots has a quarter of a megabyte.
 pub const PEM_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// TLS bytes that wait in a connection for its peer: what is beyond waits, counted, in the connection's own buffer.
 pub const TLS_UNSENT_BYTES_MAX: usize = 16 * 1024;
 /// TLS sessions that one client remembers for resumption: those of one broker.
 pub const TLS_SESSIONS_KEPT: usize = 8;
+
+/// TLS handshakes over TCP that have their turn at once, for each thread at the doors: enough to keep it busy while peers a few
+/// dozen milliseconds away answer. Each more is begun earlier and ended later; of a thousand at once most would be given up
+/// unfinished in a storm, after most of their work was done.
+pub const TURNS_PER_DOOR_THREAD: usize = 64;
+/// Milliseconds after which a turn is over, finished or not. Turns that end so (640 a second for each thread, with the above)
+/// have to be fewer than handshakes that a core can do, or in a storm there would be no end of beginning; and enough
+/// that peers far away, or some that begin and do not go on, do not keep the others waiting for long.
+pub const TURN_MS_MAX: u64 = 100;
+/// A socket waits for its turn so many times `login_timeout_seconds` at most, which is no part of these. Whoever is sent away
+/// then comes back after its client's own wait, at the end of the line, and both have worked for nothing: so not before
+/// the line is longer than a client waits. With the time after it, it is as long as ours do.
+pub const TURN_WAIT_LIMITS: u32 = 2;
 
 /// QUIC streams that a client may have open at a time: the one with its frames. One more ends its connection.
 pub const QUIC_STREAMS_MAX: u32 = 1;
@@ -138,6 +154,8 @@ pub const QUIC_IDLE_MS_MAX: u32 = 120_000;
 /// Bytes of datagrams that wait in the system for the one UDP socket of all QUIC connections.
 pub const QUIC_SOCKET_BYTES: usize = 4 * 1024 * 1024;
 
+// A core does two to four thousand handshakes a second.
+const _: () = assert!(TURNS_PER_DOOR_THREAD as u64 * 1000 / TURN_MS_MAX <= 1000);
 const _: () = assert!(QUIC_LOGINS_UNPROVED_MAX < QUIC_LOGINS_MAX);
 const _: () = assert!(QUIC_WINDOW_BYTES as usize > FRAME_BYTES_MAX_BEFORE_LOGIN);
 const _: () = assert!(DELIVER_BYTES_MAX >= COMMAND_BYTES_MAX);

@@ -1,11 +1,16 @@
 //! Log lines on standard error: which, and in what form. Standard output belongs to the command's own answer.
 //!
-//! No secret and no payload is ever a field of a log line; this module cannot check that, the callers answer for it.
+//! No secret and no payload is ever a field of a log line; this module cannot check that, the callers answer for it. The
+//! libraries' own `trace` and `debug` lines show what was sent, tokens among it, and are left out whatever the filter says.
 
 use std::io::{self, IsTerminal};
 
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LogFormat;
@@ -29,13 +34,20 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    match format {
-        LogFormat::Text => Box::new(lines.with_ansi(colour).finish()),
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match format {
+        LogFormat::Text => Box::new(lines.with_ansi(colour)),
         LogFormat::Json => {
-            Box::new(lines.json().flatten_event(true).with_current_span(true).with_span_list(false).finish())
+            Box::new(lines.json().flatten_event(true).with_current_span(true).with_span_list(false))
         }
-    }
+    };
+    Box::new(tracing_subscriber::registry().with(lines).with(filter).with(filter_fn(may_be_shown)))
+}
+
+/// Whether lines like this one may hold no secret: ours, and what libraries say at `info` and above.
+fn may_be_shown(line: &Metadata<'_>) -> bool {
+    let ours = line.target().split("::").next() == Some(env!("CARGO_CRATE_NAME"));
+    ours || *line.level() <= Level::INFO
 }
 
 #[cfg(test)]
@@ -66,6 +78,11 @@ mod tests {
         with_default(subscriber(filter, format, false, move || writer.clone()), || {
             tracing::info!(server = "srv_1", "registered");
             tracing::debug!("not at this level");
+            tracing::trace!("ours");
+            tracing::trace!(target: "tungstenite::protocol", "srv_1.secret");
+            tracing::trace!(target: "fluxrelayer", "srv_1.secret");
+            tracing::info!(target: "quinn", "library");
+            tracing::debug!(target: "quinn", "srv_1.secret");
         });
         let bytes = lines.0.lock().clone();
         String::from_utf8(bytes).unwrap()
@@ -76,7 +93,7 @@ mod tests {
         let text = logged("info", LogFormat::Json);
         let lines: Vec<serde_json::Value> =
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(lines.len(), 1);
+        assert_eq!(lines.len(), 2, "ours, and what a library says at this level");
         assert_eq!(
             (&lines[0]["level"], &lines[0]["server"], &lines[0]["message"]),
             (&"INFO".into(), &"srv_1".into(), &"registered".into())
@@ -91,6 +108,19 @@ mod tests {
             "{text}"
         );
         assert_eq!(logged("fluxrelay=off", LogFormat::Text), "");
-        assert_eq!(logged("debug", LogFormat::Text).lines().count(), 2);
+        assert_eq!(logged("debug", LogFormat::Text).lines().count(), 3);
+    }
+
+    #[test]
+    fn details_of_libraries_are_never_shown() {
+        for filter in
+            ["trace", "trace,tungstenite=trace", "tungstenite::protocol=trace,fluxrelay=trace,quinn=debug"]
+        {
+            for format in [LogFormat::Text, LogFormat::Json] {
+                let text = logged(filter, format);
+                assert!(text.contains("ours") && text.contains("library"), "{filter}: {text}");
+                assert!(!text.contains("secret"), "{filter}: {text}");
+            }
+        }
     }
 }

@@ -167,8 +167,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["ids", "time", "limits", "credentials", "engine"]),
     ("tls", &["time", "limits", "credentials"]),
     ("telemetry", &["config"]),
+    ("priority", &[]),
     ("storage", &["ids", "time", "limits", "protocol", "engine", "credentials", "config"]),
-    ("broker", &["ids", "time", "limits", "protocol", "engine", "storage", "credentials", "config"]),
+    (
+        "broker",
+        &["ids", "time", "limits", "protocol", "engine", "storage", "credentials", "config", "priority"],
+    ),
     ("carrier", &["limits"]),
     (
         "transport",
@@ -184,6 +188,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "config",
             "carrier",
             "tls",
+            "priority",
         ],
     ),
     ("http", &["ids", "time", "limits", "protocol", "engine", "storage", "broker", "credentials", "config"]),

@@ -8,6 +8,7 @@ use super::cursor::Cursor;
 use super::events::{EventId, EventStream};
 use super::inbox::Envelope;
 use super::inner::order_bytes;
+use super::limited::Limit;
 use super::mailbox::{Mailbox, ToPeer};
 use super::quotas::{Gate, QuotaSettings};
 use super::registry::Registry;
@@ -203,6 +204,16 @@ impl Handle {
     /// All counters and gauges, for metrics.
     pub fn stats(&self) -> Snapshot {
         self.inner.snapshot()
+    }
+
+    /// Notes that somebody was turned away at a limit.
+    pub fn on_limit(&self, limit: Limit) {
+        self.inner.limited.on(limit);
+    }
+
+    /// How often that was so since the start.
+    pub fn limited(&self) -> [(Limit, u64); Limit::ALL.len()] {
+        self.inner.limited.counts()
     }
 
     /// Shards and journal run, and publishes are accepted.

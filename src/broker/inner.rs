@@ -11,6 +11,7 @@ use super::clock::Clock;
 use super::digest::canonical;
 use super::events::EventHub;
 use super::inbox::{Envelope, Inbox, ToJournal};
+use super::limited::Limited;
 use super::quotas::{QuotaSettings, Quotas};
 use super::registry::Registry;
 use super::request::{BrokerError, OrderRequest, Published, RequestedCommand, Target};
@@ -36,6 +37,7 @@ pub(crate) struct Inner {
     /// One per shard: written by its thread, read for metrics.
     pub(super) counters: Vec<Mutex<Counters>>,
     pub(super) journal_stats: JournalStats,
+    pub(super) limited: Limited,
     pub(super) stopping: AtomicBool,
     pub(super) failure: watch::Sender<Option<StorageError>>,
     /// Numbers of connections and calls; `CALLS` is not given out.

@@ -14,6 +14,7 @@ mod inbox;
 mod inner;
 mod journal_thread;
 mod keeper;
+mod limited;
 mod lines;
 mod login;
 mod mailbox;
@@ -29,6 +30,7 @@ mod stepped;
 
 pub use events::{BadEventId, EventId, EventStream, Followed};
 pub use handle::{Handle, PluginLink, PublisherLink};
+pub use limited::Limit;
 pub use login::{FailedLoginLimit, LoginCounts, Network, Origin};
 pub use mailbox::{Mailbox, ToPeer};
 pub use operators::ids_digest;

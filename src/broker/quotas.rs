@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use super::Inner;
 use super::handle::Handle;
 use super::inner::Unresolved;
+use super::limited::Limit;
 use super::rate::{Bucket, Rate};
 use super::request::{BrokerError, OrderRequest};
 use crate::engine::{NewOrder, ServerState, Status};
@@ -125,9 +126,9 @@ impl Inner {
         let (now, count) = (self.clock.now(), order.commands.len() as u64);
         if !rate.is_off() {
             let taken = gate.bucket.lock().take(rate, now, count);
-            taken.map_err(|retry_after_ms| Unresolved {
-                error: BrokerError::RateLimited { retry_after_ms },
-                key: None,
+            taken.map_err(|retry_after_ms| {
+                self.limited.on(Limit::StoreCommands);
+                Unresolved { error: BrokerError::RateLimited { retry_after_ms }, key: None }
             })?;
         }
         if live_max > 0 && !gate.enter(count, live_max) {
@@ -156,6 +157,7 @@ impl Inner {
                 *looked_at = Some(now);
             }
             if !gate.enter(count, max) {
+                self.limited.on(Limit::StoreLive);
                 let retry_after_ms = u32::try_from(LOOK_EVERY.0).unwrap_or(u32::MAX);
                 return Err(BrokerError::StoreFull { max, retry_after_ms });
             }

@@ -18,6 +18,7 @@ use super::inbox::{Envelope, Outlet, ToJournal, inbox};
 use super::inner::Inner;
 use super::journal_thread::GroupCommit;
 use super::keeper::{KeeperSettings, ToKeeper};
+use super::limited::Limited;
 use super::lines::Lines;
 use super::login::FailedLoginLimit;
 use super::quotas::{QuotaSettings, Quotas};
@@ -133,6 +134,7 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
         runtime: tokio::runtime::Handle::current(),
         counters: shards.iter().map(|_| Mutex::new(Counters::default())).collect(),
         journal_stats: JournalStats::default(),
+        limited: Limited::default(),
         stopping: AtomicBool::new(false),
         failure,
         next_number: AtomicU64::new(1),

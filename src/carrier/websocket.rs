@@ -63,6 +63,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocket<S> {
         WebSocket { stream, context, masks, out: Vec::new(), written: 0, progress: 0, replies: 0 }
     }
 
+    /// The byte stream below, for who moves it between two steps.
+    pub(crate) fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
     fn poll_step(&mut self, read: bool, cx: &mut Context<'_>) -> Poll<Result<Step, Fault>> {
         let had_output = !self.out.is_empty();
         let mut blocked = self.poll_write_out(cx)?.is_pending();

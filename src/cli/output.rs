@@ -70,11 +70,17 @@ impl Cell {
     }
 }
 
+/// Control characters, and those that turn the direction of what follows or take no room.
+fn drives_terminal(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
 /// A text whose control characters are shown instead of obeyed.
 pub(super) fn printable(text: &str) -> String {
-    if text.chars().any(char::is_control) {
+    if text.chars().any(drives_terminal) {
         text.chars()
-            .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+            .flat_map(|c| if drives_terminal(c) { c.escape_default().collect() } else { vec![c] })
             .collect()
     } else {
         text.to_owned()
@@ -130,6 +136,7 @@ mod tests {
     #[test]
     fn foreign_text_cannot_drive_the_terminal() {
         assert_eq!(printable("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\\n");
+        assert_eq!(printable("a\u{202e}b\u{2066}"), "a\\u{202e}b\\u{2066}");
         assert_eq!(printable("diamond 64 \u{e9}"), "diamond 64 \u{e9}");
     }
 }

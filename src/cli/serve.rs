@@ -1,6 +1,8 @@
 //! `fluxrelay serve`: runs a node until SIGTERM, Ctrl-C or a storage failure.
 
-use tokio::net::TcpListener;
+use std::net::SocketAddr;
+
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::certificate;
@@ -15,6 +17,9 @@ use crate::telemetry;
 #[cfg(feature = "quic")]
 use crate::transport::QuicListener;
 use crate::transport::{Listeners, TransportSettings};
+
+/// Sockets that wait to be accepted; Linux takes no more than its `net.core.somaxconn`, 4,096 unless it was changed.
+const BACKLOG: u32 = 16 * 1024;
 
 /// Runs a broker until SIGTERM, Ctrl-C or a storage failure.
 pub(super) fn run(args: ServeArgs) -> Result<(), CliError> {
@@ -41,8 +46,7 @@ fn raise_open_files(config: &Config) {
 async fn serve(config: Config) -> Result<(), CliError> {
     let tls = certificate::open(&config)?;
     let hangup = listen_for(SignalKind::hangup())?;
-    let listener = TcpListener::bind(config.listen)
-        .await
+    let listener = listen(config.listen)
         .map_err(|error| CliError::local(format_args!("cannot listen on {}", config.listen), error))?;
     let begun = clock::now();
     let transport = TransportSettings { tls: tls.clone(), ..settings::of_transport(&config) };
@@ -98,6 +102,15 @@ async fn serve(config: Config) -> Result<(), CliError> {
     node.stop().await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Listens, with room for all who come back in the moment after a restart: whom the system has no room for tries again
+/// after a second by itself, then after three.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// The listener for TCP, and beside it the one for QUIC if it is on.

@@ -47,6 +47,8 @@ pub(super) fn of_broker(config: &Config) -> broker::Settings {
 pub(super) fn of_transport(config: &Config) -> TransportSettings {
     TransportSettings {
         connections_max: config.connections_max,
+        connections_per_network_max: config.connections_per_network_max,
+        door_threads: config.door_threads,
         login_timeout: Duration::from_secs(config.login_timeout_seconds),
         heartbeat: Duration::from_secs(config.heartbeat_seconds),
         write_timeout: Duration::from_secs(config.write_timeout_seconds),
@@ -63,7 +65,7 @@ mod tests {
 
     #[test]
     fn defaults_are_those_of_the_layers() {
-        let config = Config { shards: 1, login_threads: 1, ..Config::defaults() };
+        let config = Config { shards: 1, door_threads: 1, login_threads: 1, ..Config::defaults() };
         let layers = broker::Settings::new(config.data_dir.clone());
         assert_eq!(format!("{:?}", of_broker(&config)), format!("{layers:?}"));
         assert_eq!(of_transport(&config), TransportSettings::default());

@@ -62,7 +62,7 @@ impl Address {
         let lost = |error: io::Error| SocketError::Lost(format!("cannot connect to {}: {error}", self.text));
         let socket = TcpStream::connect(&self.text).await.map_err(lost)?;
         socket.set_nodelay(true).map_err(lost)?;
-        let Some(secure) = &self.secure else { return Ok(Stream::Plain(socket)) };
+        let Some(secure) = &self.secure else { return Ok(socket.into()) };
         match Stream::connect(socket, &secure.tls, secure.name.clone()).await {
             Ok(stream) => {
                 secure.accepted.store(true, Ordering::Relaxed);

@@ -183,11 +183,12 @@ fn settings_that_do_not_go_together_are_refused() {
 
 #[test]
 fn what_is_left_to_the_machine_follows_its_cores() {
-    for (cores, expected) in [(1, (1, 1, 1)), (2, (1, 2, 1)), (8, (4, 8, 7)), (1000, (64, 1000, 999))] {
+    for (cores, shards) in [(1, 1), (2, 1), (8, 4), (1000, 64)] {
         let mut config = Config::defaults();
-        (config.shards, config.runtime_threads, config.login_threads) = (0, 0, 0);
+        (config.shards, config.runtime_threads, config.door_threads, config.login_threads) = (0, 0, 0, 0);
         config.settle(cores);
-        assert_eq!((config.shards, config.runtime_threads, config.login_threads), expected, "{cores} cores");
+        assert_eq!(config.shards, shards, "{cores} cores");
+        assert_eq!([config.runtime_threads, config.door_threads, config.login_threads], [cores; 3]);
     }
     assert_eq!(load(&["--shards", "3"]).unwrap().shards, 3);
 }

@@ -76,7 +76,9 @@ settings! {
     shards: u16 = "0", K::number(0, crate::limits::SHARDS_MAX as u64, "threads");
     /// Threads for sockets and REST; 0: one per core.
     runtime_threads: usize = "0", K::number(0, 1024, "threads");
-    /// Threads for password hashes; 0: all cores but one, at least 1.
+    /// Threads for TLS handshakes and logins, which give way to those that serve; 0: one per core.
+    door_threads: usize = "0", K::number(0, 1024, "threads");
+    /// Threads for password hashes, which give way to all others; 0: one per core.
     login_threads: usize = "0", K::number(0, 1024, "threads");
     /// Wait after each reported failure of a command; as many retries as there are waits.
     retry_delays_seconds: Vec<u64> = "30,60,120", K::list(16, 1, 86_400, "seconds");
@@ -106,9 +108,11 @@ settings! {
     checkpoint_seconds: u64 = "5", K::number(1, 3600, "seconds");
     /// Open connections, REST's included; one more is answered 503.
     connections_max: usize = "65536", K::number(1, 1_000_000, "connections");
+    /// Of them, those of one network (IPv4 /24, IPv6 /56), so that none takes all places; 0: no limit.
+    connections_per_network_max: usize = "32768", K::number(0, 1_000_000, "connections");
     /// A connection that is silent for this long is pinged, and closed after at most two and a half times as long.
     heartbeat_seconds: u64 = "10", K::number(1, 12, "seconds");
-    /// A connection that has not logged in after this time is closed.
+    /// A connection that has not logged in after this time is closed; the wait for its turn among many is not counted.
     login_timeout_seconds: u64 = "5", K::number(1, 60, "seconds");
     /// How long a plugin may come back with its resume ticket instead of a password hash; 0: there are no tickets.
     ticket_hours: u64 = "24", K::number(0, crate::limits::TICKET_HOURS_MAX, "hours");
@@ -122,7 +126,7 @@ settings! {
     publish_window: u32 = "1024", K::number(1, 65_536, "orders");
     /// How long open requests and connections have to end once the broker stops.
     shutdown_grace_seconds: u64 = "5", K::number(0, 300, "seconds");
-    /// Which log lines are written to standard error: a level, or `target=level` with commas.
+    /// Which log lines are written to standard error: a level, or `target=level` with commas; no library's beyond info.
     log: String = "info", K::Filter;
     /// How log lines are written.
     log_format: LogFormat = "text", K::Format;
@@ -152,8 +156,11 @@ impl Config {
         if self.runtime_threads == 0 {
             self.runtime_threads = cores;
         }
+        if self.door_threads == 0 {
+            self.door_threads = cores;
+        }
         if self.login_threads == 0 {
-            self.login_threads = cores.saturating_sub(1).max(1);
+            self.login_threads = cores;
         }
     }
 }

@@ -8,6 +8,7 @@
 mod data_key;
 mod fingerprints;
 mod hash;
+mod misplaced;
 mod private_file;
 mod random;
 mod secret;
@@ -18,6 +19,7 @@ mod token;
 pub use data_key::{DataKey, DataKeyFile};
 pub use fingerprints::Fingerprints;
 pub use hash::{HashCost, Hasher, SecretHash};
+pub use misplaced::{IN_URL, credential_parameter, redacted};
 pub use random::RandomPart;
 pub use secret::Secret;
 pub use ticket::{TICKET_BYTES, Ticket, TicketClaim};

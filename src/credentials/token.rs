@@ -11,7 +11,7 @@ use super::secret::Secret;
 use crate::ids::{KeyId, ServerId};
 
 /// Characters of the keyed tag: a guess passes with 2^-47.
-const TAG_CHARS: usize = 8;
+pub(super) const TAG_CHARS: usize = 8;
 
 /// Whose credential it is: the part before the dot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

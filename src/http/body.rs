@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
 use super::error::{Code, Problem};
+use crate::credentials::redacted;
 use crate::limits::{BODY_BYTES_MAX, PAGE_MAX};
 
 /// How long a body may take from its first byte to its last.
@@ -72,7 +73,16 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
         .range("application/json"))
 }
 
+fn too_large() -> Problem {
+    Problem::new(Code::BodyTooLarge, "split it into several calls")
+        .range(format!("0 to {BODY_BYTES_MAX} bytes"))
+}
+
 async fn collect(body: Body, time_max: Duration) -> Result<Bytes, Problem> {
+    // By its own word, before a byte of it was read.
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(too_large());
+    }
     let whole = Limited::new(body, BODY_BYTES_MAX).collect();
     let Ok(result) = tokio::time::timeout(time_max, whole).await else {
         let detail = format!("send it within {} s", time_max.as_secs());
@@ -80,10 +90,7 @@ async fn collect(body: Body, time_max: Duration) -> Result<Bytes, Problem> {
     };
     match result {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(Problem::new(Code::BodyTooLarge, "split it into several calls")
-                .range(format!("0 to {BODY_BYTES_MAX} bytes")))
-        }
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
         Err(_) => Err(Problem::new(Code::InvalidBody, "the connection broke off or the encoding is wrong")),
     }
 }
@@ -105,8 +112,9 @@ fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
+/// The beginning of a text; half a secret at its end would not be known as one any more.
 fn shorten(text: &str) -> String {
-    text.chars().take(DETAIL_CHARS_MAX).collect()
+    redacted(text).chars().take(DETAIL_CHARS_MAX).collect()
 }
 
 /// Reads the `limit` of a page.
@@ -175,6 +183,11 @@ mod tests {
         assert_eq!(collect(fits, BODY_TIME_MAX).await.unwrap().len(), BODY_BYTES_MAX);
         let over = Body::from(vec![b' '; BODY_BYTES_MAX + 1]);
         assert_eq!(collect(over, BODY_TIME_MAX).await.unwrap_err().parts().0, Code::BodyTooLarge);
+        // Without a length of which it could be known before.
+        let piece = || Ok::<_, std::io::Error>(Bytes::from(vec![b' '; BODY_BYTES_MAX / 2]));
+        let pieces = [piece(), piece(), piece()];
+        let unknown = Body::from_stream(futures_util::stream::iter(pieces));
+        assert_eq!(collect(unknown, BODY_TIME_MAX).await.unwrap_err().parts().0, Code::BodyTooLarge);
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::words::CommandStatus;
 use crate::broker::{AuthError, BrokerError, RegistryError};
+use crate::credentials::redacted;
 use crate::engine::Refusal;
 pub(super) use crate::protocol::Code;
 
@@ -147,9 +148,9 @@ impl IntoResponse for Problem {
             kind: format!("urn:fluxrelay:problem:{}", self.code.name()),
             title: self.code.sentence(),
             status: status.as_u16(),
-            detail: self.detail,
+            detail: redacted(&self.detail).into_owned(),
             code: self.code.name(),
-            field: self.field,
+            field: self.field.map(|field| redacted(&field).into_owned()),
             range: self.range,
         };
         let text = serde_json::to_string(&body).expect("a problem is plain strings and numbers");

@@ -18,7 +18,7 @@ use super::error::{Code, Problem};
 use super::seats::Seat;
 use super::words::{CommandStatus, NoteCode, Time, note_code};
 use super::{HttpState, paths};
-use crate::broker::{EventId, EventStream, Followed, KeyWatch};
+use crate::broker::{EventId, EventStream, Followed, KeyWatch, Limit};
 use crate::engine::{Event, EventKind};
 use crate::ids::CommandId;
 
@@ -135,6 +135,7 @@ pub(super) async fn follow(
     let since = since(&headers, query.last_event_id.as_deref())?;
     let owner = store.map_or(ALL_STORES, |store| store.0);
     let seat = state.followers().take(owner).ok_or_else(|| {
+        broker.on_limit(Limit::Followers);
         Problem::new(Code::RateLimited, format!("at most {FOLLOWERS_OF_STORE_MAX} follow one store at once"))
             .retry_after(RETRY_AFTER_MS)
     })?;

@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 
 use super::words::CommandStatus;
 use super::{HttpState, paths};
-use crate::broker::{LoginCounts, Snapshot};
+use crate::broker::{Limit, LoginCounts, Snapshot};
 use crate::time::{Millis, UnixMs};
 
 /// The content type of the OpenMetrics text format.
@@ -44,6 +44,7 @@ fn resident_bytes(status: &str) -> Option<u64> {
 struct Scrape {
     broker: Snapshot,
     logins: LoginCounts,
+    limited: [(Limit, u64); Limit::ALL.len()],
     followers: u64,
     process: Process,
     started_at: UnixMs,
@@ -92,6 +93,17 @@ impl Families<'_> {
             } else {
                 ConstGauge::new(*value).encode(encoder)?;
             }
+        }
+        Ok(())
+    }
+
+    /// One counter for each limit: labels that no caller chooses.
+    fn by_limit(&mut self, name: &str, help: &str, rows: &[(Limit, u64)]) -> std::fmt::Result {
+        let kind = ConstCounter::new(0_u64).metric_type();
+        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        for (limit, value) in rows {
+            let labels = [("limit", limit.name())];
+            ConstCounter::new(*value).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }
@@ -162,6 +174,8 @@ impl Scrape {
         families.counter("fluxrelay_logins_turned_away", help, logins.busy)?;
         let help = "Failed logins from a network over its limit, told to come back later";
         families.counter("fluxrelay_logins_limited", help, logins.limited)?;
+        let help = "Calls, connections and publishes turned away for being over a limit";
+        families.by_limit("fluxrelay_limited", help, &self.limited)?;
         families.gauge("fluxrelay_logins_waiting", "Logins that wait for a hash", logins.waiting)?;
         families.gauge("fluxrelay_event_followers", "Open event streams", self.followers)
     }
@@ -207,6 +221,7 @@ pub(super) async fn metrics(State(state): State<HttpState>) -> Response {
     let scrape = Scrape {
         broker: broker.stats(),
         logins: broker.registry().login_counts(),
+        limited: broker.limited(),
         followers: u64::from(state.followers().taken()),
         process: Process::read(),
         started_at: state.started_at(),
@@ -233,6 +248,7 @@ mod tests {
         let scrape = Scrape {
             broker,
             logins,
+            limited: Limit::ALL.map(|limit| (limit, u64::from(limit == Limit::StoreLive) * 5)),
             followers: 2,
             process,
             started_at: UnixMs(1000),
@@ -249,6 +265,8 @@ mod tests {
             "fluxrelay_process_resident_memory_bytes 4096",
             "fluxrelay_uptime_seconds 2.5",
             "fluxrelay_logins_wrong_total 7",
+            "fluxrelay_limited_total{limit=\"store_live_max\"} 5",
+            "fluxrelay_limited_total{limit=\"connections_max\"} 0",
             "fluxrelay_event_followers 2",
             "fluxrelay_ready 1",
             "# EOF",
@@ -257,7 +275,7 @@ mod tests {
         }
         let families = text.lines().filter(|line| line.starts_with("# TYPE")).count();
         let helps = text.lines().filter(|line| line.starts_with("# HELP")).count();
-        assert_eq!((families, helps), (31, 31));
+        assert_eq!((families, helps), (32, 32));
         assert!(!text.contains("commands_waiting{status=\"completed\"}"));
     }
 

@@ -15,9 +15,9 @@ use crate::limits::TLS_UNSENT_BYTES_MAX;
 /// One socket's bytes. Through TLS, what was written may wait in it until it is flushed.
 pub(crate) enum Stream {
     /// As they are.
-    Plain(TcpStream),
+    Plain(Socket),
     /// Encrypted. Boxed: it is many times the size of the other.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 impl Stream {
@@ -27,7 +27,7 @@ impl Stream {
         let limited = |session: &mut rustls::ServerConnection| {
             session.set_buffer_limit(Some(TLS_UNSENT_BYTES_MAX));
         };
-        Ok(Stream::Tls(Box::new(acceptor.accept_with(socket, limited).await?.into())))
+        Ok(Stream::Tls(Box::new(acceptor.accept_with(Socket::from(socket), limited).await?.into())))
     }
 
     /// The client's handshake. Callers bound it by a timeout.
@@ -40,7 +40,82 @@ impl Stream {
         let limited = |session: &mut rustls::ClientConnection| {
             session.set_buffer_limit(Some(TLS_UNSENT_BYTES_MAX));
         };
-        Ok(Stream::Tls(Box::new(connector.connect_with(name, socket, limited).await?.into())))
+        Ok(Stream::Tls(Box::new(connector.connect_with(name, Socket::from(socket), limited).await?.into())))
+    }
+
+    /// From now on the current runtime watches the socket, and no longer the one that did. To be called between two
+    /// reads, before anything waits for the socket here.
+    ///
+    /// # Errors
+    /// The socket cannot be watched; it is closed then.
+    pub(crate) fn move_here(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Plain(socket) => socket.move_here(),
+            Stream::Tls(stream) => stream.get_mut().0.move_here(),
+        }
+    }
+}
+
+impl From<TcpStream> for Stream {
+    fn from(socket: TcpStream) -> Stream {
+        Stream::Plain(socket.into())
+    }
+}
+
+/// A socket that can be moved from runtime to runtime while TLS holds it; none after a move that failed.
+pub(crate) struct Socket(Option<TcpStream>);
+
+impl From<TcpStream> for Socket {
+    fn from(socket: TcpStream) -> Socket {
+        Socket(Some(socket))
+    }
+}
+
+impl Socket {
+    fn move_here(&mut self) -> io::Result<()> {
+        let socket = self.0.take().ok_or(io::ErrorKind::NotConnected)?;
+        self.0 = Some(TcpStream::from_std(socket.into_std()?)?);
+        Ok(())
+    }
+
+    fn tcp(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        self.0.as_mut().map(Pin::new).ok_or(io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.get_mut().tcp()?.poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.get_mut().tcp()?.poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().tcp()?.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().tcp()?.poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().tcp()?.poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.as_ref().is_some_and(AsyncWrite::is_write_vectored)
     }
 }
 

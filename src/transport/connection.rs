@@ -12,6 +12,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,33 +43,67 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const QUIET_TICKS_PING: u32 = 2;
 const QUIET_TICKS_MAX: u32 = 5;
 
-/// Runs a connection to its end. Its future is what an idle connection costs, so it has no room for what is needed for a
-/// moment only: that is boxed. The wire is, because a future keeps room for an argument twice.
+/// Runs a connection to its end.
 pub(super) async fn run<W: Wire>(
-    mut wire: Box<W>,
+    wire: Box<W>,
     login_as: Login,
     handle: &Handle,
     settings: &TransportSettings,
 ) {
-    let mut role = login_as.role.map_or("unknown", Role::name);
+    // Boxed, see `Entered::serve`.
+    if let Some(entered) = Box::pin(enter(wire, login_as, handle)).await {
+        entered.serve(handle, settings).await;
+    }
+}
+
+/// Logs a peer in; whoever is not let in is told why, and gone.
+pub(super) async fn enter<W: Wire>(mut wire: Box<W>, login_as: Login, handle: &Handle) -> Option<Entered<W>> {
     let address = login_as.peer;
-    let mut who = String::new();
-    let ending = match Box::pin(login(&mut *wire, &login_as, handle)).await {
-        Err(ending) => ending,
+    match login(&mut *wire, &login_as, handle).await {
         Ok(logged_in) => {
-            drop(login_as);
-            (role, who) = match &logged_in.peer {
-                Peer::Plugin(server) => (Role::Plugin.name(), server.id.to_string()),
-                Peer::Publisher(principal) => (Role::Publisher.name(), principal.store.to_string()),
+            let (role, who) = match &logged_in.peer {
+                Peer::Plugin(server) => (Role::Plugin, server.id.to_string()),
+                Peer::Publisher(principal) => (Role::Publisher, principal.store.to_string()),
             };
-            tracing::debug!(role, peer = %address, who, "logged in");
-            match serve(&mut *wire, logged_in, handle, settings).await {
-                Ok(never) => match never {},
-                Err(ending) => ending,
-            }
+            tracing::debug!(role = role.name(), peer = %address, who, "logged in");
+            Some(Entered { wire, logged_in: Box::new(logged_in), role, who, address })
         }
-    };
-    tracing::debug!(role, peer = %address, who, ending = ending.name(), "connection ended");
+        Err(ending) => {
+            let role = login_as.role.map_or("unknown", Role::name);
+            tracing::debug!(role, peer = %address, ending = ending.name(), "not let in");
+            end(wire, &ending).await;
+            None
+        }
+    }
+}
+
+/// A peer that is logged in and not served yet: it may still change its runtime.
+pub(super) struct Entered<W> {
+    wire: Box<W>,
+    logged_in: Box<LoggedIn>,
+    role: Role,
+    who: String,
+    address: SocketAddr,
+}
+
+impl<W: Wire> Entered<W> {
+    /// Its carrier.
+    pub(super) fn wire(&mut self) -> &mut W {
+        &mut self.wire
+    }
+
+    /// Serves it to its end. This future is what an idle connection costs, so it has no room for what is needed for a
+    /// moment only: that is boxed. The wire is, because a future keeps room for an argument twice.
+    pub(super) async fn serve(self, handle: &Handle, settings: &TransportSettings) {
+        let Entered { mut wire, logged_in, role, who, address } = self;
+        let Err(ending) = serve(&mut *wire, logged_in, handle, settings).await;
+        tracing::debug!(role = role.name(), peer = %address, who, ending = ending.name(), "connection ended");
+        end(wire, &ending).await;
+    }
+}
+
+/// Tells the peer why its connection ends, if it can be told.
+async fn end<W: Wire>(mut wire: Box<W>, ending: &Ending) {
     if let Some((frame, close)) = ending.frame() {
         let mut out = BytesMut::new();
         frame.encode(&mut out).expect("details are short");
@@ -79,11 +114,11 @@ pub(super) async fn run<W: Wire>(
 
 async fn serve<W: Wire>(
     wire: &mut W,
-    logged_in: LoggedIn,
+    logged_in: Box<LoggedIn>,
     handle: &Handle,
     settings: &TransportSettings,
 ) -> Result<Infallible, Ending> {
-    let mut connection = Box::pin(Connection::open(wire, logged_in, handle, settings)).await?;
+    let mut connection = Box::pin(Connection::open(wire, *logged_in, handle, settings)).await?;
     connection.serve().await
 }
 

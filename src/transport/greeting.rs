@@ -1,10 +1,15 @@
 //! The first bytes of a socket: TLS, if it is on, and the one answer to whoever speaks plain HTTP to a TLS port.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 
+use super::turns::Turns;
+use crate::broker::Network;
+use crate::limits::TURN_WAIT_LIMITS;
 use crate::tls::{ServerTls, Stream};
 
 /// The first byte of every TLS connection: the record type of a handshake.
@@ -13,15 +18,41 @@ const TLS_HANDSHAKE: u8 = 0x16;
 const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 52\r\n\
     Connection: close\r\n\r\nThis port speaks TLS: use https:// or wss:// here.\r\n";
 
-/// Makes the socket a stream of plain bytes, by a TLS handshake if there is a certificate. Callers bound it by a timeout.
-pub(super) async fn greet(mut socket: TcpStream, tls: Option<&ServerTls>) -> io::Result<Stream> {
-    let Some(tls) = tls else { return Ok(Stream::Plain(socket)) };
+/// Where a peer is, and how long it may take.
+#[derive(Clone, Copy)]
+pub(super) struct Guest {
+    /// Its network, which has its turns.
+    pub(super) network: Network,
+    /// When its socket was accepted.
+    pub(super) accepted: Instant,
+    /// From then to the end of its login, without the wait for its turn.
+    pub(super) limit: Duration,
+}
+
+/// Makes the socket a stream of plain bytes, by a TLS handshake if there is a certificate. Gives when the peer's time
+/// is to be counted from: not the wait for its turn, which is our doing.
+pub(super) async fn greet(
+    mut socket: TcpStream,
+    tls: Option<&ServerTls>,
+    turns: &Turns,
+    guest: Guest,
+) -> io::Result<(Stream, Instant)> {
+    let Guest { network, accepted, limit } = guest;
+    let Some(tls) = tls else { return Ok((socket.into(), accepted)) };
+    let late = |what: &'static str| move |_| io::Error::new(io::ErrorKind::TimedOut, what);
     let mut first = [0];
-    if socket.peek(&mut first).await? == 1 && first[0] != TLS_HANDSHAKE {
-        refuse_plain(&mut socket).await?;
+    let peeked = timeout_at(accepted + limit, socket.peek(&mut first)).await;
+    if peeked.map_err(late("no byte came in time"))?? == 1 && first[0] != TLS_HANDSHAKE {
+        let refusal = timeout_at(accepted + limit, refuse_plain(&mut socket)).await;
+        refusal.map_err(late("a client of plain HTTP did not go"))??;
         return Err(io::Error::new(io::ErrorKind::InvalidData, "plain text on a TLS port"));
     }
-    Stream::accept(socket, tls).await
+    let asked = Instant::now();
+    let turn = timeout_at(asked + limit * TURN_WAIT_LIMITS, turns.next(network)).await;
+    let turn = turn.map_err(late("too many came before it"))?;
+    let since = accepted + asked.elapsed();
+    let opened = timeout_at(since + limit, turn.take(Stream::accept(socket, tls))).await;
+    Ok((opened.map_err(late("the TLS handshake took too long"))??, since))
 }
 
 /// Tells a client of plain HTTP what to do instead.

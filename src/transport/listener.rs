@@ -1,46 +1,40 @@
-//! The accept loop: a bounded number of sockets, TLS and HTTP under one deadline, upgrades taken out, the rest given to
-//! the router. It knows no frame and no route.
+//! The accept loop: a bounded number of sockets, TLS, first requests and logins under one deadline at the doors; who is in
+//! goes over to the serving threads. It knows no frame and no route.
 
-use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::ConnectInfo;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use bytes::Bytes;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
-use tower::ServiceExt;
+use tokio::runtime;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::connection::{self, Login};
-use super::greeting::greet;
+use super::connection::{self, Entered, Login};
+use super::doors::Doors;
+use super::full::Full;
+use super::greeting::{Guest, greet};
+use super::head::{First, first};
+use super::places::{Place, Places};
 #[cfg(feature = "quic")]
 use super::quic::QuicListener;
+use super::requests;
 use super::settings::TransportSettings;
-use super::upgrade::{self, Role};
-use crate::broker::Handle;
+use super::turns::Turns;
+use super::upgrade::Role;
+use crate::broker::{Handle, Network};
 use crate::carrier::WebSocket;
 use crate::tls::Stream;
 
-/// Bytes of a request's head at most.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Bytes that one system call reads from a plugin; it is held while the connection is idle.
 const PLUGIN_READ_BYTES: usize = 2 * 1024;
 /// Bytes that one system call reads from a publisher; there are few of them.
 const PUBLISHER_READ_BYTES: usize = 16 * 1024;
 /// The pause after a failed accept, so that a process without descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// What a socket over the limit is told.
-const FULL: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 /// Where connections come in.
 pub struct Listeners {
@@ -61,40 +55,71 @@ impl From<TcpListener> for Listeners {
     }
 }
 
-struct Shared {
-    router: Router,
-    handle: Handle,
-    settings: Arc<TransportSettings>,
+/// What all sockets share.
+pub(super) struct Shared {
+    pub(super) router: Router,
+    pub(super) handle: Handle,
+    pub(super) settings: Arc<TransportSettings>,
+    /// The threads for who is logged in, and for REST.
+    serving: runtime::Handle,
+    turns: Turns,
 }
 
 /// Serves REST (the router) and both kinds of connections, over WebSocket and QUIC, until `shutdown` turns true, then until all open
 /// requests and connections have ended or `shutdown_grace` is over. Connections end when the broker tells them
 /// to go away, so stop the broker at the same time.
+///
+/// # Panics
+/// The system gives no threads.
 pub async fn serve(
     listeners: impl Into<Listeners>,
     router: Router,
     handle: Handle,
     settings: TransportSettings,
-    mut shutdown: watch::Receiver<bool>,
+    shutdown: watch::Receiver<bool>,
 ) {
-    let sockets_max = settings.connections_max.min(Semaphore::MAX_PERMITS).min(u32::MAX as usize);
-    let sockets = Arc::new(Semaphore::new(sockets_max));
+    let places = Places::new(&settings);
     let grace = settings.shutdown_grace;
     let settings = Arc::new(settings);
     let listeners = listeners.into();
-    let listener = listeners.tcp;
     #[cfg(feature = "quic")]
     let quic = listeners.quic;
     #[cfg(feature = "quic")]
     if let Some(quic) = &quic {
-        quic.spawn(handle.clone(), settings.clone(), sockets.clone(), shutdown.clone());
+        quic.spawn(handle.clone(), settings.clone(), places.clone(), shutdown.clone());
     }
-    let shared = Arc::new(Shared { router, handle, settings });
+    let doors = Doors::open(settings.door_threads);
+    let full = Full::new(settings.tls.clone(), doors.handle().clone());
+    let (serving, turns) = (runtime::Handle::current(), doors.turns());
+    let shared = Arc::new(Shared { router, handle, settings, serving, turns });
+    let taking = (places.clone(), full);
+    let accepting = accept(listeners.tcp, doors.handle().clone(), shared, taking, shutdown);
+    doors.accepting().spawn(accepting).await.expect("the loop does not panic, and its threads end after it");
+    if timeout(grace, places.all_free()).await.is_err() {
+        tracing::info!(left = places.taken(), "shutdown: sockets cut off after the grace period");
+    }
+    #[cfg(feature = "quic")]
+    if let Some(quic) = quic {
+        quic.close().await;
+    }
+}
+
+/// Takes sockets until the broker stops, and gives them to the threads at the doors, which watch them.
+async fn accept(
+    listener: TcpListener,
+    doors: runtime::Handle,
+    shared: Arc<Shared>,
+    (places, full): (Places, Full),
+    mut shutdown: watch::Receiver<bool>,
+) {
     loop {
         let accepted = tokio::select! {
             biased;
-            () = stopped(&mut shutdown) => break,
-            accepted = listener.accept() => accepted,
+            () = stopped(&mut shutdown) => return,
+            accepted = poll_fn(|cx| {
+                let _watched_there = doors.enter();
+                listener.poll_accept(cx)
+            }) => accepted,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -104,27 +129,16 @@ pub async fn serve(
                 continue;
             }
         };
-        match sockets.clone().try_acquire_owned() {
-            Ok(permit) => {
-                tokio::spawn(serve_http(shared.clone(), stream, peer, Arc::new(permit), shutdown.clone()));
+        match places.take(peer.ip()) {
+            Ok(place) => {
+                doors.spawn(enter(shared.clone(), stream, peer, Arc::new(place), shutdown.clone()));
             }
-            Err(_) => {
-                tracing::debug!(%peer, sockets_max, "refused: too many sockets");
-                // Whoever expects TLS could not read it.
-                if shared.settings.tls.is_none() {
-                    let _ = stream.try_write(FULL);
-                }
+            Err(limit) => {
+                tracing::debug!(%peer, limit = limit.name(), "refused: too many connections");
+                shared.handle.on_limit(limit);
+                full.refuse(stream, peer.ip());
             }
         }
-    }
-    drop(listener);
-    if timeout(grace, sockets.acquire_many(sockets_max as u32)).await.is_err() {
-        let left = sockets_max - sockets.available_permits();
-        tracing::info!(left, "shutdown: sockets cut off after the grace period");
-    }
-    #[cfg(feature = "quic")]
-    if let Some(quic) = quic {
-        quic.close().await;
     }
 }
 
@@ -133,107 +147,63 @@ pub(super) async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-async fn serve_http(
+/// From the socket to a peer that is logged in, or to its first request if that is for REST. Runs at the doors, which it
+/// leaves by a task on the serving threads.
+async fn enter(
     shared: Arc<Shared>,
     stream: TcpStream,
     peer: SocketAddr,
-    permit: Arc<OwnedSemaphorePermit>,
+    place: Arc<Place>,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let accepted = Instant::now();
     let _ = stream.set_nodelay(true);
-    let settings = shared.settings.clone();
-    let deadline = accepted + settings.login_timeout;
-    let opening = timeout_at(deadline, greet(stream, settings.tls.as_ref()));
-    let stream = tokio::select! {
+    let limit = shared.settings.login_timeout;
+    let opening = async {
+        let tls = shared.settings.tls.as_ref();
+        let guest = Guest { network: Network::of(peer.ip()), accepted, limit };
+        let (stream, since) = greet(stream, tls, &shared.turns, guest).await?;
+        let first = timeout_at(since + limit, first(stream)).await;
+        std::io::Result::Ok((first.map_err(|_| std::io::Error::other("no request came in time"))??, since))
+    };
+    let (first, since) = tokio::select! {
         opened = opening => match opened {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return tracing::debug!(%peer, %error, "no TLS connection"),
-            Err(_) => return tracing::debug!(%peer, "the TLS handshake took too long"),
+            Ok(opened) => opened,
+            Err(error) => return tracing::debug!(%peer, %error, "no connection"),
         },
         () = stopped(&mut shutdown) => return,
     };
-    let first = &AtomicBool::new(true);
-    let stopping = shutdown.clone();
-    let service = service_fn(move |request| {
-        // The first request's deadline began with the socket, a later one's begins with itself.
-        let since = if first.swap(false, Ordering::Relaxed) { accepted } else { Instant::now() };
-        respond(shared.clone(), request, peer, permit.clone(), (since, stopping.clone()))
-    });
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(settings.login_timeout)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    tokio::pin!(serving);
-    let result = tokio::select! {
-        result = serving.as_mut() => result,
-        () = stopped(&mut shutdown) => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+    let serving = shared.serving.clone();
+    match first {
+        First::Other(stream) => {
+            serving.spawn(requests::serve(shared, stream, peer, place, (since, shutdown)));
         }
-        () = overdue(first, deadline) => return tracing::debug!(%peer, "no request came in time"),
-    };
-    if let Err(error) = result {
-        tracing::debug!(%peer, %error, "http connection ended");
+        First::WebSocket { stream, role, bearer, part } => {
+            let deadline = since + limit;
+            let login = Login { role: Some(role), bearer, deadline, peer, shutdown, _place: None };
+            let entered = connection::enter(websocket(stream, part, role), login, &shared.handle).await;
+            if let Some(entered) = entered {
+                serving.spawn(connected(shared, entered, place));
+            }
+        }
     }
 }
 
-/// Returns at the deadline if the first request has not come by then, else never. The headers' own timeout would
-/// begin anew after a TLS handshake.
-async fn overdue(first: &AtomicBool, deadline: Instant) {
-    sleep_until(deadline).await;
-    if !first.load(Ordering::Relaxed) {
-        std::future::pending().await
-    }
-}
-
-async fn respond(
-    shared: Arc<Shared>,
-    mut request: Request<Incoming>,
-    peer: SocketAddr,
-    permit: Arc<OwnedSemaphorePermit>,
-    (since, shutdown): (Instant, watch::Receiver<bool>),
-) -> Result<Response<Body>, Infallible> {
-    let Some(role) = upgrade::role(request.uri().path()) else {
-        request.extensions_mut().insert(ConnectInfo(peer));
-        return shared.router.clone().oneshot(request.map(Body::new)).await;
-    };
-    let response = upgrade::answer(&request);
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let login = Login {
-            role: Some(role),
-            bearer: upgrade::bearer(request.headers()),
-            deadline: since + shared.settings.login_timeout,
-            peer,
-            shutdown,
-            _place: None,
-        };
-        let upgrading = hyper::upgrade::on(&mut request);
-        tokio::spawn(upgraded(shared, upgrading, login, role, permit));
-    }
-    Ok(response)
-}
-
-/// Takes the raw socket out of hyper and runs the connection on it; holds the socket's permit to the end.
-async fn upgraded(
-    shared: Arc<Shared>,
-    upgrading: hyper::upgrade::OnUpgrade,
-    login: Login,
-    role: Role,
-    _permit: Arc<OwnedSemaphorePermit>,
-) {
-    let Ok(Ok(upgraded)) = tokio::time::timeout_at(login.deadline, upgrading).await else { return };
-    let parts = upgraded
-        .downcast::<TokioIo<Stream>>()
-        .expect("serve_http gives hyper nothing but a Stream in a TokioIo");
+/// The server's end of a WebSocket.
+pub(super) fn websocket(stream: Stream, part: Bytes, role: Role) -> Box<WebSocket<Stream>> {
     let read_bytes = match role {
         Role::Plugin => PLUGIN_READ_BYTES,
         Role::Publisher => PUBLISHER_READ_BYTES,
     };
-    let wire = Box::new(WebSocket::server(parts.io.into_inner(), parts.read_buf, read_bytes));
-    connection::run(wire, login, &shared.handle, &shared.settings).await;
+    Box::new(WebSocket::server(stream, part, read_bytes))
+}
+
+/// Runs a connection on the serving threads; holds the socket's place to the end.
+async fn connected(shared: Arc<Shared>, mut entered: Entered<WebSocket<Stream>>, _place: Arc<Place>) {
+    match entered.wire().stream_mut().move_here() {
+        Ok(()) => entered.serve(&shared.handle, &shared.settings).await,
+        Err(error) => tracing::debug!(%error, "the socket cannot be watched"),
+    }
 }
 
 #[cfg(test)]
@@ -241,13 +211,13 @@ mod tests {
     use super::*;
 
     /// Bytes of the future that a function with these arguments gives.
-    fn future_bytes<A, B, C, D, E, F>(_: impl FnOnce(A, B, C, D, E) -> F) -> usize {
+    fn future_bytes<A, B, C, F>(_: impl FnOnce(A, B, C) -> F) -> usize {
         size_of::<F>()
     }
 
     #[test]
     fn a_connection_is_small_while_it_is_idle() {
-        let bytes = future_bytes(upgraded);
-        assert!(bytes <= 1792, "{bytes}");
+        let bytes = future_bytes(connected);
+        assert!(bytes <= 1408, "{bytes}");
     }
 }

@@ -2,15 +2,21 @@
 //! queue: requests go to the router it is given, frames to the broker's handle.
 
 mod connection;
+mod doors;
 mod ending;
+mod full;
 mod greeting;
+mod head;
 mod listener;
 mod login;
+mod places;
 mod plugin;
 mod publisher;
 #[cfg(feature = "quic")]
 mod quic;
+mod requests;
 mod settings;
+mod turns;
 mod upgrade;
 
 pub use listener::{Listeners, serve};

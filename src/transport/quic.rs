@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::connection::{self, Login};
 use super::listener::stopped;
 use super::login::may_be_long;
+use super::places::{Place, Places};
 use super::settings::TransportSettings;
 use crate::broker::Handle;
 use crate::carrier::{Framing, Quic, transport_config};
@@ -76,7 +77,7 @@ impl QuicListener {
         &self,
         handle: Handle,
         settings: Arc<TransportSettings>,
-        places: Arc<Semaphore>,
+        places: Places,
         shutdown: watch::Receiver<bool>,
     ) {
         let logins = Arc::new(Semaphore::new(QUIC_LOGINS_MAX));
@@ -110,7 +111,7 @@ fn server_config(tls: &ServerTls, settings: &TransportSettings) -> ServerConfig 
 struct Door {
     handle: Handle,
     settings: Arc<TransportSettings>,
-    places: Arc<Semaphore>,
+    places: Places,
     /// Handshakes and logins under way.
     logins: Arc<Semaphore>,
     shutdown: watch::Receiver<bool>,
@@ -144,15 +145,19 @@ impl Door {
             return;
         }
         let Ok(login) = self.logins.clone().try_acquire_owned() else { return incoming.ignore() };
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
-            tracing::debug!(peer = %incoming.remote_address(), "refused: too many sockets");
-            return incoming.refuse();
-        };
-        tokio::spawn(self.clone().serve(incoming, place, login));
+        match self.places.take(incoming.remote_address().ip()) {
+            Ok(place) => drop(tokio::spawn(self.clone().serve(incoming, place, login))),
+            Err(limit) => {
+                let peer = incoming.remote_address();
+                tracing::debug!(%peer, limit = limit.name(), "refused: too many connections");
+                self.handle.on_limit(limit);
+                incoming.refuse();
+            }
+        }
     }
 
     /// Runs one connection to its end.
-    async fn serve(self, incoming: Incoming, _place: OwnedSemaphorePermit, login: OwnedSemaphorePermit) {
+    async fn serve(self, incoming: Incoming, _place: Place, login: OwnedSemaphorePermit) {
         let Door { handle, settings, shutdown, .. } = self;
         let deadline = Instant::now() + settings.login_timeout;
         let peer = incoming.remote_address();

@@ -9,7 +9,12 @@ use crate::tls::ServerTls;
 pub struct TransportSettings {
     /// Open sockets at most, HTTP ones included; one more is answered 503.
     pub connections_max: usize,
+    /// Of them, those of one network (IPv4 /24, IPv6 /56); one more is answered 503. 0 = no limit.
+    pub connections_per_network_max: usize,
+    /// Threads for who is not logged in yet, at least 1.
+    pub door_threads: usize,
     /// From accepting a socket to the end of its login, TLS handshake included, and for the headers of each HTTP request.
+    /// When many come at once, the wait for a socket's turn is not counted, and is no longer than twice this.
     pub login_timeout: Duration,
     /// A peer that was silent for this long is pinged; after two and a half to three times as long it is gone.
     pub heartbeat: Duration,
@@ -29,6 +34,8 @@ impl Default for TransportSettings {
     fn default() -> Self {
         TransportSettings {
             connections_max: 65_536,
+            connections_per_network_max: 32_768,
+            door_threads: 1,
             login_timeout: Duration::from_secs(5),
             heartbeat: Duration::from_secs(10),
             write_timeout: Duration::from_secs(10),

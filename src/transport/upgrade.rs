@@ -7,6 +7,7 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
+use crate::credentials::{IN_URL, credential_parameter};
 use crate::protocol::{Code, PLUGIN_PATH, PUBLISHER_PATH, SUBPROTOCOL};
 
 /// Who is on the other side of a connection; the path says so.
@@ -39,6 +40,9 @@ pub(super) fn role(path: &str) -> Option<Role> {
 
 /// The answer to a request on one of the two paths: 101 for a good handshake, a problem otherwise.
 pub(super) fn answer<B>(request: &Request<B>) -> Response<Body> {
+    if credential_parameter(request.uri().query()).is_some() {
+        return problem(StatusCode::UNPROCESSABLE_ENTITY, Code::InvalidField, IN_URL);
+    }
     if request.method() != Method::GET {
         let mut response = problem(
             StatusCode::METHOD_NOT_ALLOWED,

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod doors;
 mod hostile;
 mod ledger;
 #[path = "../support/pki.rs"]

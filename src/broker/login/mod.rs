@@ -7,7 +7,8 @@
 //!                                       ├─ wrong ─────────────────┤
 //!                                       └─ no ─▶ queue ─▶ hash ───┘ or in; no room or no time ─▶ come back later
 //! ```
-//! What must stay true: nothing but a right tag gets into the queue; servers have their turns there one after the other;
+//! What must stay true: nothing but a right tag gets into the queue; servers have their turns there one after the other, and
+//! keys beside them;
 //! a failed login, however often, never keeps out a right one of the same server or network.
 
 mod counts;

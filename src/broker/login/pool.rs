@@ -1,7 +1,8 @@
 //! The threads that compute password hashes: few, bounded, apart from everything that delivers commands.
 //!
-//! Logins and new credentials have a queue each and take turns, so that neither can keep the other out. A login that
-//! cannot have its hash in time is sent away at once, with a moment of its own to come back.
+//! They give way to all of that, so there may be as many as cores. Logins and new credentials have a queue each and take
+//! turns, so that neither can keep the other out. A login that cannot have its hash in time is sent away at once, with a
+//! moment of its own to come back.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use super::verified::Verified;
 use crate::broker::registry::Clock;
 use crate::credentials::{HashCost, Hasher, Presented, RandomPart, SecretHash};
 use crate::limits::{HASHES_MAKING_MAX, LOGIN_RETRY_AFTER_MS_MAX, LOGINS_WAITING_PER_THREAD_MAX};
+use crate::priority;
 use crate::time::UnixMs;
 
 /// Microseconds of one hash, before any was measured.
@@ -55,8 +57,12 @@ struct State {
     makes: VecDeque<Make>,
     /// Whose turn it is when both wait.
     make_is_next: bool,
-    /// What a hash took lately, in microseconds.
+    /// What a hash took lately, in microseconds: how fast the queue is now.
     hash_us: u64,
+    /// What the quickest took lately, in microseconds: how fast it will be once those that come at the same time are through.
+    /// In their first seconds thousands are sent away, while a hash takes three times as long beside their handshakes; at
+    /// moments so far apart the threads would be idle later.
+    calm_hash_us: u64,
     /// Up to when moments to come back have been given out, in microseconds.
     given_out_us: u64,
     closed: bool,
@@ -89,6 +95,7 @@ impl LoginPool {
             makes: VecDeque::new(),
             make_is_next: false,
             hash_us: HASH_US,
+            calm_hash_us: HASH_US,
             given_out_us: 0,
             closed: false,
         };
@@ -203,6 +210,7 @@ impl Shared {
 
     /// The loop of one thread.
     fn hash_until_closed(&self) {
+        priority::give_way();
         let mut hasher = Hasher::default();
         while let Some(work) = self.next_work() {
             match work {
@@ -270,7 +278,10 @@ impl State {
 
     /// Clocks give whole milliseconds, which even out over many hashes.
     fn on_hash(&mut self, took_ms: u64) {
-        self.hash_us = (self.hash_us * 15 + took_ms.saturating_mul(1000)) / 16;
+        let took_us = took_ms.saturating_mul(1000);
+        self.hash_us = (self.hash_us * 15 + took_us) / 16;
+        let (calm, share) = (self.calm_hash_us, if took_us < self.calm_hash_us { 4 } else { 1024 });
+        self.calm_hash_us = (calm * (share - 1) + took_us).div_ceil(share);
     }
 
     /// When the next login that is sent away may come back, in milliseconds from now: each a hash after the one before,
@@ -285,7 +296,7 @@ impl State {
             // More than there are moments: spread over the later half.
             return LOGIN_RETRY_AFTER_MS_MAX / 2 + bits % (LOGIN_RETRY_AFTER_MS_MAX / 2);
         }
-        self.given_out_us = moment + (self.hash_us / threads as u64).max(1);
+        self.given_out_us = moment + (self.calm_hash_us / threads as u64).max(1);
         (moment - now_us).div_ceil(1000)
     }
 }

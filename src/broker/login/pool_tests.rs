@@ -212,3 +212,19 @@ fn what_a_hash_takes_is_measured() {
     }
     assert!((39_900..=40_000).contains(&state.hash_us), "{}", state.hash_us);
 }
+
+#[test]
+fn moments_are_as_far_apart_as_hashes_without_a_storm() {
+    let pool = pool(LONG);
+    let mut state = pool.shared.state.lock();
+    (0..50).for_each(|_| state.on_hash(16));
+    // A storm's first seconds.
+    (0..200).for_each(|_| state.on_hash(50));
+    assert!(state.hash_us > 45_000, "{}", state.hash_us);
+    assert!((16_000..23_000).contains(&state.calm_hash_us), "{}", state.calm_hash_us);
+    // A machine that has become slower for good, and one that is quick again.
+    (0..10_000).for_each(|_| state.on_hash(50));
+    assert!((49_000..=50_000).contains(&state.calm_hash_us), "{}", state.calm_hash_us);
+    (0..30).for_each(|_| state.on_hash(16));
+    assert!((16_000..17_000).contains(&state.calm_hash_us), "{}", state.calm_hash_us);
+}

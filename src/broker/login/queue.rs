@@ -1,4 +1,8 @@
-//! The order in which logins get their password hash: one turn for each server or key, then the next. Pure.
+//! The order in which logins get their password hash: one turn for each server, then the next; and so for keys, beside them.
+//! Pure.
+//!
+//! Keys and servers take turns, each kind with places of its own: ten thousand servers that come back at once do not keep
+//! out the stores whose orders they are there for.
 //!
 //! The same credential presented again joins the one that waits, so it costs one hash however many connections show
 //! it. Different credentials of one server wait for one another, not for others.
@@ -56,6 +60,68 @@ pub(super) struct Full;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct LoginQueue {
+    servers: Lane,
+    keys: Lane,
+    /// Whose turn it is when both wait.
+    key_is_next: bool,
+}
+
+impl LoginQueue {
+    /// A queue for `max` logins of servers and as many of keys.
+    pub(super) fn new(max: usize) -> LoginQueue {
+        LoginQueue { servers: Lane::new(max), keys: Lane::new(max), key_is_next: false }
+    }
+
+    /// Logins that wait for a hash.
+    pub(super) fn len(&self) -> usize {
+        self.servers.len + self.keys.len
+    }
+
+    /// Hashes before that of a new login of this subject, at most.
+    pub(super) fn ahead_of(&self, subject: Subject) -> usize {
+        let (own, other) = match subject {
+            Subject::Server(_) => (&self.servers, &self.keys),
+            Subject::Key(_) | Subject::Admin => (&self.keys, &self.servers),
+        };
+        let ahead = own.ahead_of(subject);
+        ahead + other.len.min(ahead + 1)
+    }
+
+    /// Joins the same credential that waits already; gives the login back when there is none.
+    pub(super) fn join(&mut self, login: Login) -> Option<Login> {
+        self.lane_of(&login).join(login)
+    }
+
+    /// Adds a login at the end of its subject's turns.
+    pub(super) fn push(&mut self, login: Login, share: Share) -> Result<(), Full> {
+        self.lane_of(&login).push(login, share)
+    }
+
+    /// The next login for which somebody still waits.
+    pub(super) fn take_next(&mut self) -> Option<Login> {
+        let key_first = self.key_is_next;
+        let (first, second) = match key_first {
+            true => (&mut self.keys, &mut self.servers),
+            false => (&mut self.servers, &mut self.keys),
+        };
+        if let Some(login) = first.take_next() {
+            self.key_is_next = !key_first;
+            return Some(login);
+        }
+        second.take_next()
+    }
+
+    fn lane_of(&mut self, login: &Login) -> &mut Lane {
+        match login.presented.subject {
+            Subject::Server(_) => &mut self.servers,
+            Subject::Key(_) | Subject::Admin => &mut self.keys,
+        }
+    }
+}
+
+/// The queue of one kind of subjects.
+#[derive(Debug)]
+struct Lane {
     /// Who waits, each once, in the order of their turns.
     turns: VecDeque<Subject>,
     waiting: HashMap<Subject, VecDeque<Login>>,
@@ -63,24 +129,16 @@ pub(super) struct LoginQueue {
     max: usize,
 }
 
-impl LoginQueue {
-    /// A queue for `max` logins.
-    pub(super) fn new(max: usize) -> LoginQueue {
-        LoginQueue { turns: VecDeque::new(), waiting: HashMap::new(), len: 0, max }
+impl Lane {
+    fn new(max: usize) -> Lane {
+        Lane { turns: VecDeque::new(), waiting: HashMap::new(), len: 0, max }
     }
 
-    /// Logins that wait for a hash.
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Hashes before that of a new login of this subject, at most.
-    pub(super) fn ahead_of(&self, subject: Subject) -> usize {
+    fn ahead_of(&self, subject: Subject) -> usize {
         if self.waiting.contains_key(&subject) { self.len } else { self.turns.len() }
     }
 
-    /// Joins the same credential that waits already; gives the login back when there is none.
-    pub(super) fn join(&mut self, login: Login) -> Option<Login> {
+    fn join(&mut self, login: Login) -> Option<Login> {
         let waiting = self.waiting.get_mut(&login.presented.subject);
         let Some(same) = waiting.and_then(|waiting| waiting.iter_mut().find(|other| other.is_same(&login)))
         else {
@@ -91,8 +149,7 @@ impl LoginQueue {
         None
     }
 
-    /// Adds a login at the end of its subject's turns.
-    pub(super) fn push(&mut self, login: Login, share: Share) -> Result<(), Full> {
+    fn push(&mut self, login: Login, share: Share) -> Result<(), Full> {
         let subject = login.presented.subject;
         let own = self.waiting.get(&subject).map_or(0, VecDeque::len);
         if self.len >= share.of(self.max) || own >= share.of(LOGINS_WAITING_PER_SUBJECT_MAX) {
@@ -106,8 +163,7 @@ impl LoginQueue {
         Ok(())
     }
 
-    /// The next login for which somebody still waits.
-    pub(super) fn take_next(&mut self) -> Option<Login> {
+    fn take_next(&mut self) -> Option<Login> {
         loop {
             let subject = self.turns.pop_front()?;
             let own = self.waiting.get_mut(&subject).expect("who has a turn waits");
@@ -129,7 +185,7 @@ impl LoginQueue {
 mod tests {
     use super::*;
     use crate::credentials::{DataKey, HashCost, RandomPart, Sealer};
-    use crate::ids::ServerId;
+    use crate::ids::{KeyId, ServerId};
 
     /// Makes logins and keeps their answers open.
     struct World {
@@ -143,7 +199,10 @@ mod tests {
         }
 
         fn presented(&self, server: u32) -> Presented {
-            let subject = Subject::Server(ServerId(server));
+            self.presented_by(Subject::Server(ServerId(server)))
+        }
+
+        fn presented_by(&self, subject: Subject) -> Presented {
             let token = self.sealer.seal(subject, &RandomPart::generate());
             self.sealer.open(token.reveal()).unwrap()
         }
@@ -177,7 +236,29 @@ mod tests {
         assert_eq!(queue.ahead_of(Subject::Server(ServerId(1))), 7);
         let order: Vec<u32> = std::iter::from_fn(|| queue.take_next().map(server)).collect();
         assert_eq!(order, [1, 2, 3, 1, 3, 1, 1]);
-        assert_eq!((queue.len(), queue.waiting.len()), (0, 0));
+        assert_eq!((queue.len(), queue.servers.waiting.len()), (0, 0));
+    }
+
+    #[test]
+    fn keys_have_every_second_turn_and_places_of_their_own() {
+        let mut world = World::new();
+        let mut queue = LoginQueue::new(4);
+        for number in 1..=4 {
+            queue.push(world.login(number), Share::Whole).unwrap();
+        }
+        let key = |number| Subject::Key(KeyId(number));
+        assert_eq!(queue.ahead_of(key(1)), 1, "one server at most");
+        for subject in [key(1), Subject::Admin, key(2)] {
+            let presented = world.presented_by(subject);
+            queue.push(world.again(&presented), Share::Whole).unwrap();
+        }
+        assert_eq!((queue.len(), queue.ahead_of(key(3)), queue.ahead_of(key(1))), (7, 7, 7));
+        assert_eq!(queue.ahead_of(Subject::Server(ServerId(9))), 7);
+        let order: Vec<Subject> =
+            std::iter::from_fn(|| queue.take_next().map(|login| login.presented.subject)).collect();
+        let of_server = |number| Subject::Server(ServerId(number));
+        let servers = [1, 2, 3, 4].map(of_server);
+        assert_eq!(order, [servers[0], key(1), servers[1], Subject::Admin, servers[2], key(2), servers[3]]);
     }
 
     #[test]

@@ -22,11 +22,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::runtime::Runtime;
 
 use super::exit::CliError;
 use super::output;
 use super::tls::TlsArgs;
 use crate::credentials::HashCost;
+use crate::priority;
 pub(super) use args::BenchArgs;
 use args::{
     BacklogArgs, BenchMode, BenchTarget, IdleArgs, LatencyArgs, OwnBroker, StormArgs, ThroughputArgs,
@@ -37,8 +39,6 @@ use report::Report;
 
 /// Measures what was asked for and prints it.
 pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| CliError::local("cannot start threads", error))?;
     let modes = if args.tiny { tiny() } else { Vec::new() };
     let single = args.mode.iter();
     let as_json = args.json
@@ -52,7 +52,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
         };
     let mut reports = Vec::new();
     for mode in modes.iter().chain(single) {
-        let report = runtime.block_on(measure(mode, as_json))?;
+        let report = runtime(mode)?.block_on(measure(mode, as_json))?;
         if !as_json {
             report.print()?;
         }
@@ -63,6 +63,15 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
         1 => Ok(output::json(&reports[0])?),
         _ => Ok(output::json(&Value::Array(reports))?),
     }
+}
+
+/// Where the clients run. Those of a storm give way to the probe, whose own delay would be taken for the broker's.
+fn runtime(mode: &BenchMode) -> Result<Runtime, CliError> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if matches!(mode, BenchMode::Storm(_)) {
+        builder.on_thread_start(priority::give_way);
+    }
+    builder.enable_all().build().map_err(|error| CliError::local("cannot start threads", error))
 }
 
 async fn measure(mode: &BenchMode, quiet: bool) -> Result<Report, CliError> {

@@ -1,5 +1,6 @@
-//! Where deliveries are measured: a publisher and some of the servers, on a thread apart from the other clients, so that
-//! their work is not taken for the broker's. The machine's cores are still shared.
+//! Where deliveries are measured: a publisher and some of the servers, on threads apart from those of the other clients,
+//! which give way to them, so that the generator's own work is not taken for the broker's. The machine's cores are still
+//! shared.
 
 use std::sync::Arc;
 
@@ -11,6 +12,9 @@ use super::fleet::{self, Registered};
 use super::trickle::{Receipts, Runner, Targets, Trickle};
 use crate::cli::exit::CliError;
 use crate::client::{PluginClient, PublisherClient};
+
+/// Its threads: while one is busy with a handshake of its own, the other notes what arrives.
+const THREADS: usize = 2;
 
 /// See the module.
 pub(super) struct Probe {
@@ -46,7 +50,7 @@ impl Probe {
         per_second: u32,
         quiet: bool,
     ) -> Result<(Probe, Vec<PluginClient>), CliError> {
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
         let runtime = runtime.map_err(|error| CliError::local("cannot start a thread", error))?;
         let apart = Apart(Some(runtime));
         let (receipts, targets) = (Arc::new(Receipts::default()), Arc::new(Targets::default()));

@@ -1,0 +1,272 @@
+//! Floods over UDP: first packets from everywhere, handshakes that go nowhere, streams without an end, peers that never
+//! read. Those who belong there stay connected, new ones get in, and memory is bounded.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use fluxrelay::protocol::{Request, Response};
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
+use rustls::RootCertStore;
+use rustls::crypto::aws_lc_rs;
+use serde_json::json;
+
+use crate::pki::Pki;
+use crate::raw::plugin_hello;
+use crate::relay::{Relay, Server, eventually, fluxrelay, soon, text};
+
+/// What the flood may cost in memory.
+const MEMORY_MAX: u64 = 128 << 20;
+
+struct Door {
+    relay: Relay,
+    pki: Pki,
+}
+
+/// A plugin with one stream.
+struct Peer {
+    _endpoint: Endpoint,
+    connection: Connection,
+    send: SendStream,
+    recv: RecvStream,
+    read: BytesMut,
+}
+
+impl Door {
+    fn open(flags: &[&str]) -> Door {
+        let pki = Pki::new();
+        let (certificate, key) = (pki.path("a.crt"), pki.path("a.key"));
+        let files = ["--tls-cert", certificate.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
+        let listen = ["--quic-listen", "127.0.0.1:0", "--heartbeat-seconds", "1"];
+        Door { relay: Relay::start(&[&files[..], &listen, flags].concat()), pki }
+    }
+
+    /// A subcommand over TLS: its JSON.
+    fn command(&self, words: &[&str]) -> serde_json::Value {
+        let url = format!("https://{}", self.relay.address);
+        let output = fluxrelay()
+            .args(words)
+            .args(["--json", "--url", &url, "--tls-ca"])
+            .arg(self.pki.path("ca.crt"))
+            .env("FLUXRELAY_KEY", &self.relay.admin)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap_or(json!(null))
+    }
+
+    fn server(&self, name: &str) -> Server {
+        let made = self.command(&["server", "add", name]);
+        Server { id: text(&made["id"]), token: text(&made["token"]) }
+    }
+
+    /// The status of the server's plugin, as everybody sees it over TLS.
+    fn is_online(&self, server: &Server) -> bool {
+        let servers = self.command(&["server", "list"]);
+        let found = servers.as_array().unwrap().iter().find(|found| found["id"] == server.id.as_str());
+        found.unwrap()["status"] == "online"
+    }
+
+    fn config(&self) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.pki.ca.der().clone()).unwrap();
+        let mut config = rustls::ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"fluxrelay.v1".to_vec()];
+        ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap()))
+    }
+
+    async fn dial(&self, config: ClientConfig) -> (Endpoint, Connection) {
+        let endpoint = Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
+        let connecting = endpoint.connect_with(config, self.relay.quic.unwrap(), "localhost").unwrap();
+        let connection = soon("the handshake", connecting).await.unwrap();
+        (endpoint, connection)
+    }
+
+    async fn plugin(&self, server: &Server, config: ClientConfig) -> Peer {
+        let (endpoint, connection) = self.dial(config).await;
+        let (send, recv) = soon("a stream", connection.open_bi()).await.unwrap();
+        let mut peer = Peer { _endpoint: endpoint, connection, send, recv, read: BytesMut::new() };
+        peer.send(Request::PluginHello(plugin_hello(&server.token))).await;
+        assert!(peer.until(|response| matches!(response, Response::PluginWelcome(_))).await, "a welcome");
+        peer
+    }
+}
+
+impl Peer {
+    async fn send(&mut self, request: Request<'_>) {
+        let mut frame = BytesMut::new();
+        request.encode(&mut frame).unwrap();
+        let _ = soon("a write", self.send.write_all(&frame)).await;
+    }
+
+    /// Reads on, and answers pings, to a frame like this; false when the connection ends before.
+    async fn until(&mut self, is_it: impl Fn(&Response<'_>) -> bool) -> bool {
+        loop {
+            while let Ok(Some((response, length))) = Response::decode(&self.read, 1 << 20) {
+                let found = is_it(&response);
+                let nonce = if let Response::Ping { nonce } = response { Some(nonce) } else { None };
+                let _ = self.read.split_to(length);
+                if found {
+                    return true;
+                }
+                if let Some(nonce) = nonce {
+                    self.send(Request::Pong { nonce }).await;
+                }
+            }
+            match soon("a frame", self.recv.read_chunk(64 * 1024, true)).await {
+                Ok(Some(chunk)) => self.read.extend_from_slice(&chunk.bytes),
+                Ok(None) | Err(_) => return false,
+            }
+        }
+    }
+
+    /// Shows that the connection works.
+    async fn answers(&mut self) {
+        self.send(Request::Ping { nonce: 77 }).await;
+        assert!(self.until(|response| *response == Response::Pong { nonce: 77 }).await, "it was closed");
+    }
+}
+
+/// First packets of so many connections, each with a key of its own: what clients send to a socket that never answers.
+async fn initials(config: &ClientConfig, count: usize) -> Vec<Vec<u8>> {
+    let listener = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut packets = Vec::new();
+    let mut bytes = [0; 2048];
+    while packets.len() < count {
+        let endpoint = Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
+        let connecting = endpoint.connect_with(config.clone(), address, "localhost").unwrap();
+        let length = soon("a first packet", listener.recv(&mut bytes)).await.unwrap();
+        packets.push(bytes[..length].to_vec());
+        drop((connecting, endpoint));
+        while listener.try_recv(&mut bytes).is_ok() {}
+    }
+    packets
+}
+
+fn udp(host: u8, to: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind(SocketAddr::from(([127, 0, host, 1], 0))).unwrap();
+    socket.connect(to).unwrap();
+    socket
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_first_packets_keeps_nobody_out() {
+    let door = Door::open(&["--login-timeout-seconds", "5"]);
+    let (old, new) = (door.server("old"), door.server("new"));
+    let mut session = door.plugin(&old, door.config()).await;
+    let before = door.relay.memory_peak();
+    let packets = initials(&door.config(), 400).await;
+    let to = door.relay.quic.unwrap();
+    let sockets: Vec<UdpSocket> = (1..=8).map(|host| udp(host, to)).collect();
+    for (number, packet) in packets.iter().cycle().take(20_000).enumerate() {
+        let socket = &sockets[number % sockets.len()];
+        // As it is, and as noise of every kind: short, long, of another version, with a broken seal.
+        let mut bytes = packet.clone();
+        match number % 8 {
+            5 => bytes.truncate(number % 1200),
+            6 => bytes[1] ^= 0x55,
+            7 => {
+                let at = bytes.len() - 1 - number % 1000;
+                bytes[at] ^= 1;
+            }
+            _ => {}
+        }
+        let _ = socket.send(&bytes);
+        if number % 2_000 == 0 {
+            session.answers().await;
+        }
+    }
+    session.answers().await;
+    let mut late = door.plugin(&new, door.config()).await;
+    late.answers().await;
+    assert!(
+        door.relay.memory_peak() < before + MEMORY_MAX,
+        "{before} before, {} at most",
+        door.relay.memory_peak()
+    );
+    assert!(door.is_online(&old) && door.is_online(&new));
+    assert!(!door.relay.log().contains("panicked"), "{}", door.relay.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn floods_of_streams_end_their_own_connection_alone() {
+    let door = Door::open(&["--login-timeout-seconds", "5"]);
+    let (old, new) = (door.server("old"), door.server("new"));
+    let mut session = door.plugin(&old, door.config()).await;
+    let before = door.relay.memory_peak();
+    let config = door.config();
+    for _ in 0..40 {
+        // Opened and reset as fast as the broker allows it.
+        let (endpoint, connection) = door.dial(config.clone()).await;
+        let opening = async {
+            let mut opened = 0;
+            while let Ok((mut send, mut recv)) = connection.open_bi().await {
+                opened += 1;
+                let _ = send.write_all(&[0x01, 40, 0, 0, 1]).await;
+                let _ = send.reset(VarInt::from_u32(7));
+                let _ = recv.stop(VarInt::from_u32(7));
+            }
+            opened
+        };
+        let opened = soon("the end of the connection", opening).await;
+        assert!(opened <= 2, "{opened} streams on one connection");
+        drop(endpoint);
+    }
+    // A second stream, one in one direction, a datagram: there are none beside the one with the frames.
+    let extra = door.plugin(&new, config).await;
+    let wait = Duration::from_millis(200);
+    assert!(tokio::time::timeout(wait, extra.connection.open_bi()).await.is_err());
+    assert!(tokio::time::timeout(wait, extra.connection.open_uni()).await.is_err());
+    assert_eq!(extra.connection.max_datagram_size(), None);
+    session.answers().await;
+    assert!(
+        door.relay.memory_peak() < before + MEMORY_MAX,
+        "{before} before, {} at most",
+        door.relay.memory_peak()
+    );
+    assert!(!door.relay.log().contains("panicked"), "{}", door.relay.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quic_peer_that_does_not_read_is_closed_and_holds_little() {
+    let door = Door::open(&["--write-timeout-seconds", "2"]);
+    let (slow, other) = (door.server("slow"), door.server("other"));
+    let mut session = door.plugin(&other, door.config()).await;
+    let mut config = door.config();
+    let mut transport = TransportConfig::default();
+    transport.stream_receive_window(VarInt::from_u32(16 * 1024)).receive_window(VarInt::from_u32(16 * 1024));
+    config.transport_config(Arc::new(transport));
+    let mut peer = door.plugin(&slow, config).await;
+    let before = door.relay.memory_peak();
+    let long = format!("say {}", "x".repeat(4000));
+    for _ in 0..5 {
+        let words: Vec<&str> = [&["publish", "--server", &slow.id][..], &vec![long.as_str(); 25]].concat();
+        door.command(&words);
+    }
+    // It speaks all the time, so that silence is not the reason.
+    let speaking = async {
+        while peer.connection.close_reason().is_none() && door.is_online(&slow) {
+            let mut frame = BytesMut::new();
+            Request::Ping { nonce: 1 }.encode(&mut frame).unwrap();
+            let write = peer.send.write_all(&frame);
+            let _ = tokio::time::timeout(Duration::from_millis(100), write).await;
+            session.answers().await;
+        }
+    };
+    soon("the end of the slow one", speaking).await;
+    assert!(
+        door.relay.memory_peak() < before + MEMORY_MAX,
+        "{before} before, {} at most",
+        door.relay.memory_peak()
+    );
+    eventually("it to be offline", async || !door.is_online(&slow)).await;
+    session.answers().await;
+    assert!(!door.relay.log().contains("panicked"), "{}", door.relay.log());
+}
