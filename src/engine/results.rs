@@ -202,9 +202,10 @@ fn counts(command: &Command, result: &CommandResult) -> bool {
     if attempt < command.attempt {
         return false;
     }
-    // It was delivered, so the attempts before had failed; a crash of the broker has lost that.
+    // It was delivered, so the attempt before had failed, and a crash of the broker has lost that. It loses one at most:
+    // between two attempts lies a delay, far longer than a commit.
     if attempt > command.attempt {
-        return true;
+        return attempt - command.attempt == 1;
     }
     if result.outcome == Outcome::Completed {
         // The same execution was reported as failed before: the first report counts.

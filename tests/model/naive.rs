@@ -146,7 +146,7 @@ impl Command {
     fn counts(&self, outcome: Outcome, named: Option<u16>) -> bool {
         let attempt = named.unwrap_or(self.attempt);
         if attempt != self.attempt {
-            return attempt > self.attempt;
+            return attempt == self.attempt + 1;
         }
         if outcome == Outcome::Completed {
             return self.status != Status::Failed || self.note != Note::RetriesExhausted || named.is_none();
