@@ -164,12 +164,22 @@ fn publish_until(
     }
 }
 
+/// Ends the load, also when the test fails: its threads would go on for ever.
+struct EndOfLoad<'a>(&'a AtomicBool);
+
+impl Drop for EndOfLoad<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 #[test]
 fn a_backup_under_load_has_what_was_acknowledged_before_it_and_can_be_restored() {
     let broker = Broker::start(tempfile::tempdir().expect("a folder"), &["--server-calls-per-second", "0"]);
     let server = broker.add_server("survival");
     let (acknowledged, stop) = (Mutex::new(Vec::new()), AtomicBool::new(false));
     let (before, directory) = thread::scope(|scope| {
+        let _end = EndOfLoad(&stop);
         for thread in 0..3 {
             let (broker, server, acknowledged, stop) = (&broker, &server, &acknowledged, &stop);
             scope.spawn(move || publish_until(broker, server, thread, acknowledged, stop));
@@ -190,7 +200,6 @@ fn a_backup_under_load_has_what_was_acknowledged_before_it_and_can_be_restored()
         // Some more, that the backup does not know of.
         let known = acknowledged.lock().len();
         enough(known + 50);
-        stop.store(true, Ordering::Release);
         (before, text(&made["directory"]).to_owned())
     });
     let later = broker.add_server("registered later");
