@@ -166,3 +166,8 @@ const _: () = assert!(SERVERS_PER_STORE_MAX <= SERVERS_MAX && SERVERS_PER_CALL_M
 const _: () = assert!(KEYS_PER_STORE_MAX <= KEYS_MAX);
 const _: () = assert!(TICKET_HOURS_MAX * 3600 * 1000 <= TICKET_KEY_ROTATION_MS);
 const _: () = assert!(AUDIT_ROWS_PER_STORE_MAX <= AUDIT_ROWS_MAX && AUDIT_ROWS_READ_MAX >= PAGE_MAX);
+
+/// Findings that a check of a data directory names; more are only counted.
+pub const CHECK_FINDINGS_MAX: usize = 1000;
+/// Days after which an ended command or an order may be gone, at the least: the lowest `retention_days`.
+pub const RETENTION_DAYS_MIN: u64 = 7;

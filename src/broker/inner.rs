@@ -11,6 +11,7 @@ use super::clock::Clock;
 use super::digest::canonical;
 use super::events::EventHub;
 use super::inbox::{Envelope, Inbox, ToJournal};
+use super::keeper::ToKeeper;
 use super::limited::Limited;
 use super::quotas::{QuotaSettings, Quotas};
 use super::registry::Registry;
@@ -26,6 +27,7 @@ use crate::storage::{Rest, StorageError};
 pub(crate) struct Inner {
     pub(super) shards: Vec<Inbox>,
     pub(super) journal: Sender<ToJournal>,
+    pub(super) keeper: Sender<ToKeeper>,
     pub(super) rest: Arc<dyn Rest>,
     pub(super) registry: Registry,
     pub(super) quotas: Quotas,

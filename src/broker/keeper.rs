@@ -2,14 +2,19 @@
 //!
 //! A checkpoint needs no pause: shards copy changed rows in small parts while they go on, and replay skips what a
 //! row has already. Only commits that every shard had handled before the first row was copied are trimmed.
+//!
+//! Backups begin here because nothing is trimmed while this thread looks at the files; they are copied beside it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use tokio::sync::oneshot;
 
 use super::Inner;
+use super::backups::{BackupAnswer, Backups};
+use super::care::BackupError;
 use super::inbox::{Envelope, ToJournal};
 use super::lines::Lines;
 use crate::engine::Input;
@@ -29,6 +34,8 @@ const EXPIRE_EVERY: Millis = Millis::seconds(60);
 
 /// A message to the keeper.
 pub(super) enum ToKeeper {
+    /// Make a backup of this name.
+    Backup { name: String, answer: oneshot::Sender<BackupAnswer> },
     /// Make a last checkpoint, then end.
     Stop,
 }
@@ -45,14 +52,46 @@ pub(super) struct KeeperSettings {
 }
 
 /// Runs until told to stop, or until the first error.
-pub(super) fn run(settings: KeeperSettings, messages: Receiver<ToKeeper>, inner: Arc<Inner>) {
+pub(super) fn run(
+    settings: KeeperSettings,
+    mut backups: Backups,
+    messages: Receiver<ToKeeper>,
+    inner: Arc<Inner>,
+) {
     let mut keeper = Keeper::new(settings, inner.clock.now());
+    if let Err(error) = serve(&mut keeper, &mut backups, &messages, &inner) {
+        inner.fail(error);
+    }
+    backups.end();
+}
+
+/// Looks until there is nothing left to do.
+fn serve(
+    keeper: &mut Keeper,
+    backups: &mut Backups,
+    messages: &Receiver<ToKeeper>,
+    inner: &Arc<Inner>,
+) -> Result<(), StorageError> {
     loop {
-        let stop = !matches!(messages.recv_timeout(LOOK_EVERY), Err(RecvTimeoutError::Timeout));
-        match keeper.look(inner.clock.now(), stop, &inner, &mut Blocking) {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(error) => return inner.fail(error),
+        let stop = match messages.recv_timeout(LOOK_EVERY) {
+            Err(RecvTimeoutError::Timeout) => false,
+            // Whoever asked may have gone away; then nobody needs the answer.
+            Ok(ToKeeper::Backup { answer, .. }) if backups.is_running() => {
+                let _ = answer.send(Err(BackupError::Running));
+                false
+            }
+            Ok(ToKeeper::Backup { name, answer }) => {
+                // What the journal holds beyond it is all that a restored directory has to replay.
+                if checkpoint(inner, &mut Blocking)?.is_none() {
+                    return Ok(());
+                }
+                backups.begin(&name, answer, inner);
+                false
+            }
+            Ok(ToKeeper::Stop) | Err(RecvTimeoutError::Disconnected) => true,
+        };
+        if !keeper.look(inner.clock.now(), stop, inner, &mut Blocking)? {
+            return Ok(());
         }
     }
 }

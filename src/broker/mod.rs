@@ -5,6 +5,8 @@
 //!                                     └─ parts of a checkpoint ─▶ keeper thread ─▶ store at rest, trim the journal
 //! ```
 
+mod backups;
+mod care;
 mod clock;
 mod cursor;
 mod digest;
@@ -18,6 +20,7 @@ mod limited;
 mod lines;
 mod login;
 mod mailbox;
+mod numbers;
 mod operators;
 mod quotas;
 mod rate;
@@ -28,6 +31,7 @@ mod start;
 mod stats;
 mod stepped;
 
+pub use care::{BackupError, BackupMade, RestoreError, check, is_backup_name, restore};
 pub use events::{BadEventId, EventId, EventStream, Followed};
 pub use handle::{Handle, PluginLink, PublisherLink};
 pub use limited::Limit;

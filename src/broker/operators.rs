@@ -6,7 +6,11 @@
 
 use std::future::Future;
 
+use tokio::sync::oneshot;
+
+use super::care::{BackupError, BackupMade};
 use super::handle::Handle;
+use super::keeper::ToKeeper;
 use super::registry::{Actor, AuditAction, AuditOutcome, AuditPage, AuditQuery, AuditTarget};
 use super::request::{BrokerError, ResendFilter};
 use crate::engine::{CommandRow, Operation};
@@ -63,6 +67,27 @@ impl Handle {
             handle.note(by, AuditAction::CommandsResent, on, result).await
         })
         .await
+    }
+
+    /// Makes a backup of this name in the backup directory, in somebody's name: every order that was acknowledged before
+    /// the call is in it. Takes as long as copying and checking does; the broker goes on meanwhile.
+    ///
+    /// # Errors
+    /// Any: there is no backup.
+    pub async fn backup_by(&self, by: Actor, name: &str) -> Result<BackupMade, BackupError> {
+        let (handle, name) = (self.clone(), name.to_owned());
+        let made = tokio::spawn(async move {
+            let (answer, answered) = oneshot::channel();
+            let message = ToKeeper::Backup { name: name.clone(), answer };
+            handle.inner.keeper.send(message).map_err(|_| BackupError::Stopping)?;
+            let made = answered.await.map_err(|_| BackupError::Stopping)??;
+            let on = AuditTarget { name: Some(name.into()), ..AuditTarget::default() };
+            let changes = handle.registry().by(by);
+            let noted = changes.note(AuditAction::BackupCreated, AuditOutcome::Done, on).await;
+            noted.map(|()| made).map_err(|_| BackupError::Stopping)
+        });
+        // It is cut off only when the whole process ends.
+        made.await.unwrap_or(Err(BackupError::Stopping))
     }
 
     /// A page of the audit trail, newest first.

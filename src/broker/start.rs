@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::backups::Backups;
 use super::clock::Clock;
 use super::events::EventHub;
 use super::handle::Handle;
@@ -21,6 +22,7 @@ use super::keeper::{KeeperSettings, ToKeeper};
 use super::limited::Limited;
 use super::lines::Lines;
 use super::login::FailedLoginLimit;
+use super::numbers::first_seq;
 use super::quotas::{QuotaSettings, Quotas};
 use super::registry::{FirstStart, Registry, RegistryOptions};
 use super::shard_thread::ShardThread;
@@ -29,9 +31,10 @@ use super::{journal_thread, keeper};
 use crate::credentials::HashCost;
 use crate::engine::{self, Counters, Output, Shard};
 use crate::ids::{FrameNo, ServerId, ShardNo, StoreId};
-use crate::limits::{SHARDS_MAX, TICKET_HOURS_MAX};
+use crate::limits::TICKET_HOURS_MAX;
 use crate::storage::{
-    self, FrameEncoder, FrameHash, OpenOptions, Recovered, Recovery, RecoveryReport, RedbRest, StorageError,
+    self, BackupSource, FrameEncoder, FrameHash, OpenOptions, Recovered, Recovery, RecoveryReport, RedbRest,
+    StorageError,
 };
 use crate::time::{Millis, UnixMs};
 
@@ -40,16 +43,13 @@ const PIECES_PER_BATCH: usize = 1024;
 /// Batches that are read ahead of the restoring.
 const BATCHES_AHEAD: usize = 8;
 
-/// 2026-01-01T00:00:00Z, before the first data directory: numbers count from there, so that they stay short.
-const SEQS_BEGAN: UnixMs = UnixMs(1_767_225_600_000);
-/// Commands that one data directory can accept in a millisecond, taken over its life.
-const SEQS_PER_MS_MAX: u64 = 1_000;
-
 /// What the broker needs to know; checked before.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Where everything is kept.
     pub data_dir: PathBuf,
+    /// Where backups are made.
+    pub backup_dir: PathBuf,
     /// 1 to `SHARDS_MAX`.
     pub shards: u16,
     /// Of each shard.
@@ -78,6 +78,7 @@ impl Settings {
     /// The defaults for a data directory.
     pub fn new(data_dir: PathBuf) -> Settings {
         Settings {
+            backup_dir: data_dir.join("backups"),
             data_dir,
             shards: 1,
             engine: engine::Settings::default(),
@@ -118,6 +119,9 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
     let servers = registry.servers(None);
     let servers = servers.iter().map(|server| (server.id, server.store));
     let (shards, report) = recover(&settings, recovery, &rest, servers, clock.now())?;
+    let source = BackupSource::new(&journal, &rest, registry.trail());
+    let backups = Backups::new(settings.data_dir.clone(), settings.backup_dir.clone(), source);
+    let (to_keeper, messages): (_, Receiver<ToKeeper>) = unbounded();
     let (senders, outlets): (Vec<_>, Vec<_>) = shards.iter().map(|_| inbox()).unzip();
     let (to_journal, from_shards) = unbounded();
     let failure = watch::Sender::new(None);
@@ -129,6 +133,7 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
         quota_settings: settings.quotas,
         shards: senders,
         journal: to_journal,
+        keeper: to_keeper.clone(),
         rest: Arc::new(rest),
         hub: EventHub::new(boot),
         runtime: tokio::runtime::Handle::current(),
@@ -151,11 +156,10 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
     let threads = shard_threads(shards, outlets, &report, inner.clock.now(), &inner);
     let threads = (0..).zip(threads);
     let shards = threads.map(|(no, thread)| spawn(&format!("shard-{no}"), move || thread.run())).collect();
-    let (to_keeper, messages): (_, Receiver<ToKeeper>) = unbounded();
     let keeper_settings = keeper_settings(&settings, &report);
     let keeper = {
         let inner = Arc::clone(&inner);
-        spawn("keeper", move || keeper::run(keeper_settings, messages, inner))
+        spawn("keeper", move || keeper::run(keeper_settings, backups, messages, inner))
     };
     Ok(Running {
         handle: Handle { inner },
@@ -277,7 +281,7 @@ pub(super) fn shard_threads<L: Lines + Clone>(
     now: UnixMs,
     lines: &L,
 ) -> Vec<ShardThread<L>> {
-    let next_seq = if report.next_seq == 0 { first_seq(now) } else { report.next_seq };
+    let next_seq = report.next_seq.max(first_seq(now));
     let mut threads = Vec::with_capacity(shards.len());
     for (mut shard, outlet) in shards.into_iter().zip(outlets) {
         let no = ShardNo(u16::try_from(threads.len()).expect("there are at most SHARDS_MAX shards"));
@@ -291,12 +295,6 @@ pub(super) fn shard_threads<L: Lines + Clone>(
         threads.push(ShardThread::new(no, shard, (encoder, last_frame), outlet, lines.clone(), outputs));
     }
     threads
-}
-
-/// Where the numbers of a new data directory begin: above all that an earlier one can have given out by now. What a
-/// plugin's ledger kept from an earlier directory then names no command of this one.
-fn first_seq(now: UnixMs) -> u64 {
-    now.0.saturating_sub(SEQS_BEGAN.0) * SEQS_PER_MS_MAX * u64::from(SHARDS_MAX)
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {

@@ -23,7 +23,7 @@ const EXIT_CODES: &str = "Exit codes:
   2  arguments, settings or input are wrong
   3  the broker refused the request
   4  the broker did not answer, or its certificate is not trusted
-  5  demo or bench saw something other than what must be
+  5  demo or bench saw something other than what must be, or store check found damage
   6  a file, a port or a process of this machine could not be used
 
 First steps:
@@ -60,7 +60,7 @@ A storage that fails ends the process with exit code 1; the next start checks th
     #[command(subcommand)]
     Server(ServerCommand),
 
-    /// Make and list stores: tenants that see only what is their own
+    /// Make and list stores (tenants that see only what is their own); check, back up and restore what is stored
     #[command(subcommand)]
     Store(super::store::StoreCommand),
 

@@ -17,7 +17,7 @@ pub enum Exit {
     Refused = 3,
     /// The broker did not answer.
     Unreachable = 4,
-    /// `demo` or `bench` saw something other than what must be.
+    /// `demo` or `bench` saw something other than what must be, or `store check` found damage.
     Unexpected = 5,
     /// A file, a port or a process of this machine could not be used.
     Local = 6,

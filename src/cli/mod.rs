@@ -1,12 +1,13 @@
 //! Subcommands of the binary: reads arguments, runs one of them, turns its error into a sentence and an exit code.
 //!
-//! `serve` and `demo` compose the library; `plugin` and `bench` stand on `client`; `admin-key` works on files; the rest
+//! `serve` and `demo` compose the library; `plugin` and `bench` stand on `client`; `admin-key`, `store check` and `store restore` work on files; the rest
 //! talk REST.
 
 mod admin_key;
 mod args;
 mod audit;
 mod bench;
+mod care;
 mod certificate;
 mod clock;
 mod command;

@@ -38,6 +38,11 @@ pub(super) struct Rest {
 impl Rest {
     /// A broker by its flags: checks the URL and finds the key; does not connect.
     pub(super) fn open(remote: &Remote) -> Result<Rest, CliError> {
+        Rest::patient(remote, ANSWER_WITHIN)
+    }
+
+    /// As [`Rest::open`], for calls that take long.
+    pub(super) fn patient(remote: &Remote, answer_within: Duration) -> Result<Rest, CliError> {
         let key = match (&remote.key, &remote.key_file) {
             (Some(key), _) => Some(key.trim().to_owned()),
             (None, Some(file)) => Some(read_secret(file)?),
@@ -46,11 +51,20 @@ impl Rest {
             }
             (None, None) => None,
         };
-        Rest::new(&remote.url, key, remote.tls.client(&remote.url)?)
+        Rest::build(&remote.url, key, remote.tls.client(&remote.url)?, answer_within)
     }
 
     /// A broker at a URL such as `http://127.0.0.1:7440`; one with https needs to know whom it trusts.
     pub(super) fn new(url: &str, key: Option<String>, tls: Option<ClientTls>) -> Result<Rest, CliError> {
+        Rest::build(url, key, tls, ANSWER_WITHIN)
+    }
+
+    fn build(
+        url: &str,
+        key: Option<String>,
+        tls: Option<ClientTls>,
+        answer_within: Duration,
+    ) -> Result<Rest, CliError> {
         let base = url.trim_end_matches('/');
         let uri = base.parse::<http::Uri>().ok().filter(|uri| uri.host().is_some());
         match uri.as_ref().and_then(|uri| uri.scheme_str()) {
@@ -69,8 +83,8 @@ impl Rest {
             .max_redirects(0)
             .user_agent(concat!("fluxrelay/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(Duration::from_secs(10)))
-            .timeout_recv_response(Some(ANSWER_WITHIN))
-            .timeout_per_read(Some(EVENTS_SILENT_MAX))
+            .timeout_recv_response(Some(answer_within))
+            .timeout_per_read(Some(EVENTS_SILENT_MAX.max(answer_within)))
             .build();
         let agent = ureq::Agent::with_parts(config, https::connector(tls), DefaultResolver::default());
         Ok(Rest { agent, base: base.to_owned(), key })

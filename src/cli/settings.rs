@@ -20,7 +20,9 @@ pub(super) fn of_broker(config: &Config) -> broker::Settings {
         keys_kept: Millis::seconds(config.idempotency_days * DAY_SECONDS),
         ..engine::Settings::default()
     };
+    let beside = broker::Settings::new(config.data_dir.clone()).backup_dir;
     broker::Settings {
+        backup_dir: config.backup_dir.clone().unwrap_or(beside),
         shards: config.shards,
         engine,
         checkpoint_every: Millis::seconds(config.checkpoint_seconds),

@@ -1,9 +1,13 @@
-//! `fluxrelay store` and `fluxrelay key`: tenants and their API keys. A key is printed once and never again.
+//! `fluxrelay store` and `fluxrelay key`: tenants and their API keys, and the care of what is stored (`care.rs`). A key is
+//! printed once and never again.
+
+use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::args::Remote;
+use super::care::{self, DataDir};
 use super::exit::CliError;
 use super::output::{self, BOLD, Cell, DIM, styled};
 use super::rest::{Rest, escape};
@@ -24,6 +28,51 @@ pub(super) enum StoreCommand {
     List {
         #[command(flatten)]
         remote: Remote,
+    },
+    /// Check everything in the data directory of a stopped broker, or in a backup; changes nothing
+    #[command(after_help = "Examples:
+  fluxrelay store check
+  fluxrelay store check --data-dir /var/lib/fluxrelay/backups/2026-01-31
+  fluxrelay store check --json | jq '.findings[]'
+
+Every page, every row of every table, what rows say of each other, and the small files. Exit code 0: clean
+(warnings may be printed). 5: damage was found; each damaged record is named with what to do. 6: there is
+nothing to check, or a broker has it open.")]
+    Check {
+        #[command(flatten)]
+        at: DataDir,
+        /// Only the rows of this file, one finding a line; redb may panic
+        #[arg(long, hide = true, value_name = "FILE")]
+        rows_of: Option<String>,
+    },
+    /// Have a running broker make a backup of itself, on its own machine
+    #[command(after_help = "Examples:
+  fluxrelay store backup
+  fluxrelay store backup before-upgrade
+  fluxrelay store backup --json | jq -r .directory
+
+It is made in the broker's backup_dir (DATA_DIR/backups unless it is set), under NAME or the time. Every order
+that was acknowledged before is in it; the broker goes on meanwhile. It is durable and was checked when this
+returns. It holds the secrets of the broker: keep it as safe as the data directory, on another disk.")]
+    Backup {
+        /// Its name: A-Z a-z 0-9 - _ and . [default: the time in UTC]
+        name: Option<String>,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Make a data directory from a backup
+    #[command(after_help = "Examples:
+  fluxrelay store restore /var/lib/fluxrelay/backups/2026-01-31
+  fluxrelay store restore /mnt/backups/before-upgrade --data-dir /var/lib/fluxrelay
+
+The data directory must be empty or missing. The backup is checked before, the result after. All numbers begin
+above those that were given out since the backup was made, so copy no backup into place by hand.
+Commands that ran since are offered again; docs/storage.md (Backup and care) says what that means.")]
+    Restore {
+        /// The backup's directory
+        backup: PathBuf,
+        #[command(flatten)]
+        at: DataDir,
     },
 }
 
@@ -92,6 +141,9 @@ pub(super) fn run(command: StoreCommand) -> Result<(), CliError> {
             let (stores, _) = Rest::open(&remote)?.pages("/v1/stores?limit=1000", "stores", true)?;
             show(&stores, &["id", "name", "created_at"], remote.json)
         }
+        StoreCommand::Check { at, rows_of } => care::check(&at.data_dir, rows_of.as_deref(), at.json),
+        StoreCommand::Backup { name, remote } => care::backup(name, &remote),
+        StoreCommand::Restore { backup, at } => care::restore(&backup, &at.data_dir, at.json),
     }
 }
 

@@ -32,6 +32,8 @@ pub enum Kind {
     Path,
     /// A file, or none.
     File,
+    /// A directory, or none.
+    Folder,
     /// An IP address and a port.
     Address,
     /// An IP address and a port, or none.
@@ -85,7 +87,7 @@ impl Kind {
             Kind::List { count_max, min, max, unit } => {
                 format!("up to {count_max} numbers of {min} to {max} {unit}, with commas between them")
             }
-            Kind::Path => "a directory".into(),
+            Kind::Path | Kind::Folder => "a directory".into(),
             Kind::File => "a file".into(),
             Kind::Address | Kind::AddressOrNone => {
                 "an IP address and a port, such as 127.0.0.1:7440 or [::1]:7440".into()
@@ -109,7 +111,7 @@ impl Kind {
                 numbers.filter(|numbers| numbers.len() <= *count_max).map(Value::List)
             }
             Kind::Path => (!text.is_empty()).then(|| Value::Path(text.into())),
-            Kind::File => Some(Value::File((!text.is_empty()).then(|| text.into()))),
+            Kind::File | Kind::Folder => Some(Value::File((!text.is_empty()).then(|| text.into()))),
             Kind::Address => text.parse().ok().map(Value::Address),
             Kind::AddressOrNone if text.is_empty() => Some(Value::AddressOrNone(None)),
             Kind::AddressOrNone => text.parse().ok().map(|address| Value::AddressOrNone(Some(address))),

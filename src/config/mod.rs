@@ -60,6 +60,8 @@ macro_rules! settings {
 settings! {
     /// Where everything is kept; made when it is missing.
     data_dir: PathBuf = "fluxrelay-data", K::Path;
+    /// Directory in which backups are made; none: `backups` in `data_dir`. Another disk is better.
+    backup_dir: Option<PathBuf> = "", K::Folder;
     /// Address and port for WebSocket and REST.
     listen: SocketAddr = "127.0.0.1:7440", K::Address;
     /// Address and port (UDP) for QUIC; needs TLS. Off by default.
@@ -99,7 +101,7 @@ settings! {
     /// REST calls of one server's plugin; 0: no limit.
     server_calls_per_second: u64 = "50", K::number(0, 1_000_000, "calls a second");
     /// How long ended commands and their orders stay readable.
-    retention_days: u64 = "30", K::number(7, 3650, "days");
+    retention_days: u64 = "30", K::number(crate::limits::RETENTION_DAYS_MIN, 3650, "days");
     /// How long an idempotency key is remembered; at most `retention_days`.
     idempotency_days: u64 = "8", K::number(7, 365, "days");
     /// How long a record of the audit trail is kept; also bounded by rows, the oldest go first.

@@ -49,7 +49,7 @@ impl Names {
         let Setting { name, kind, default, help } = self.setting;
         let value_name = match kind {
             Kind::Number { unit, .. } | Kind::List { unit, .. } => unit,
-            Kind::Path => "DIR",
+            Kind::Path | Kind::Folder => "DIR",
             Kind::File => "FILE",
             Kind::Address | Kind::AddressOrNone => "ADDRESS",
             Kind::Switch => "BOOL",

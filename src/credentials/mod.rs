@@ -6,6 +6,7 @@
 //! state; who may do what is the registry's business.
 
 mod data_key;
+mod files;
 mod fingerprints;
 mod hash;
 mod misplaced;
@@ -17,6 +18,7 @@ mod ticket_keys;
 mod token;
 
 pub use data_key::{DataKey, DataKeyFile};
+pub use files::{ADMIN_FILE, SECRET_FILE, TICKET_KEYS_FILE, TLS_CERT_FILE, TLS_KEY_FILE};
 pub use fingerprints::Fingerprints;
 pub use hash::{HashCost, Hasher, SecretHash};
 pub use misplaced::{IN_URL, credential_parameter, redacted};

@@ -25,7 +25,7 @@ pub(super) struct AuditView {
     at: Time,
     /// `store.create`, `key.create`, `key.remove`, `server.create`, `server.update`, `server.remove`,
     /// `token.regenerate`, `command.cancel`, `command.resend`, `command.edit`, `commands.resend`, `admin_key.create`,
-    /// `admin_key.reset`.
+    /// `admin_key.reset`, `backup.create`, `backup.restore`.
     action: &'static str,
     /// `done`; or `unknown`: the broker stopped before it could say. What was refused changed nothing and is no record.
     outcome: &'static str,

@@ -4,6 +4,7 @@
 
 mod audit;
 mod auth;
+mod backups;
 mod body;
 mod commands;
 mod error;
@@ -114,6 +115,7 @@ fn routes() -> OpenApiRouter<HttpState> {
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::remove))
         .routes(routes!(audit::list))
+        .routes(routes!(backups::create))
         .routes(routes!(servers::create, servers::list))
         .routes(routes!(servers::show, servers::update, servers::remove))
         .routes(routes!(servers::regenerate_token))

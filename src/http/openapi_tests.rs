@@ -20,6 +20,7 @@ const CONTRACT: &[(&str, &str, Option<&str>)] = &[
     ("get", "/v1/stores/{id}/keys", Some("admin_key")),
     ("delete", "/v1/keys/{id}", Some("admin_key")),
     ("get", "/v1/audit", Some("admin_key")),
+    ("post", "/v1/backups", Some("admin_key")),
     ("post", "/v1/servers", Some("publish_key")),
     ("get", "/v1/servers", Some("read_key")),
     ("get", "/v1/servers/{id}", Some("read_key")),

@@ -4,6 +4,7 @@ pub(super) const STORES: &str = "/v1/stores";
 pub(super) const STORE_KEYS: &str = "/v1/stores/{id}/keys";
 pub(super) const KEY: &str = "/v1/keys/{id}";
 pub(super) const AUDIT: &str = "/v1/audit";
+pub(super) const BACKUPS: &str = "/v1/backups";
 pub(super) const SERVERS: &str = "/v1/servers";
 pub(super) const SERVER: &str = "/v1/servers/{id}";
 pub(super) const SERVER_TOKEN: &str = "/v1/servers/{id}/token";

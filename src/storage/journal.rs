@@ -2,7 +2,7 @@
 //!
 //! After the first error it refuses everything: what redb holds in memory may no longer be what is on disk.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use redb::{Database, ReadableTable, Table, WriteTransaction};
 
@@ -19,7 +19,7 @@ const TRIM_ROWS_MAX: usize = 64;
 const TRIM_BYTES_MAX: usize = 1024 * 1024;
 
 /// The row of `META` that says where the journal stands.
-const JOURNAL_KEY: &str = "journal";
+pub(super) const JOURNAL_KEY: &str = "journal";
 
 /// [`Journal`] on redb.
 #[derive(Debug)]
@@ -65,6 +65,11 @@ impl RedbJournal {
     /// How often the directory had been opened, as this file knows it.
     pub(super) fn boot(&self) -> u32 {
         self.meta.boot
+    }
+
+    /// The database, for copies of it.
+    pub(super) fn source(&self) -> (Weak<Database>, DbFile) {
+        (self.db.as_ref().map(Arc::downgrade).unwrap_or_default(), self.file.clone())
     }
 
     /// Where the chains start.

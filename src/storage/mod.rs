@@ -2,6 +2,8 @@
 //!
 //! Both stand behind a small trait. Nothing here knows a socket, a clock or a queue.
 
+mod backup;
+mod check;
 mod clean;
 mod contract;
 mod error;
@@ -14,6 +16,10 @@ pub mod registry;
 mod rest;
 mod tables;
 
+pub use backup::{BackupSource, Floors, Snapshot, raise};
+pub use check::{
+    CheckReport, DATABASE_FILES, Finding, Severity, TableCount, Unwatched, Watcher, check, check_rows,
+};
 pub use contract::{
     Checkpoint, CommitNo, EncodedFrame, EndedCursor, EndedPage, Journal, NextPart, Recovered, RecoveredFrame,
     Rest,
@@ -24,3 +30,6 @@ pub use journal::RedbJournal;
 pub use open::{Check, JOURNAL_FILE, OpenOptions, STORE_FILE, open, open_with_backends};
 pub use recovery::{MissingFrames, Recovery, RecoveryReport, ShardEnd};
 pub use rest::RedbRest;
+
+/// Makes the record of the audit trail that has this number.
+pub type AuditRecordMaker<'a> = &'a dyn Fn(u64) -> std::sync::Arc<registry::AuditRecord>;

@@ -8,7 +8,7 @@ use super::error::{DbFile, StorageError};
 pub(super) const FORMAT_VERSION: u32 = 1;
 
 /// The row of `META` that holds the format version: four bytes, little endian, readable by any version.
-const FORMAT_KEY: &str = "format";
+pub(super) const FORMAT_KEY: &str = "format";
 
 /// All files: `format`, and a sealed row for where the file stands.
 pub(super) const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");

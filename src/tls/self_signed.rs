@@ -10,11 +10,9 @@ use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, PKCS_EC
 use super::dates::time_flaw;
 use super::error::TlsError;
 use super::pem;
-use crate::credentials::{DataKeyFile, Secret};
+use crate::credentials::{DataKeyFile, Secret, TLS_CERT_FILE as CERT_FILE, TLS_KEY_FILE as KEY_FILE};
 use crate::time::UnixMs;
 
-const CERT_FILE: &str = "tls-self-signed.crt";
-const KEY_FILE: &str = "tls-self-signed.key";
 /// What clients know the machine by when they run on it.
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// Ten years: a new certificate means that every client has to pin again.

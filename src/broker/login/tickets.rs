@@ -12,12 +12,10 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::broker::registry::Clock;
-use crate::credentials::{DataKey, KeysFound, Ticket, TicketClaim, TicketKeys};
+use crate::credentials::{DataKey, KeysFound, TICKET_KEYS_FILE, Ticket, TicketClaim, TicketKeys};
 use crate::ids::ServerId;
 use crate::time::{Millis, UnixMs};
 
-/// The file of the keys.
-const TICKET_KEYS_FILE: &str = "tickets.key";
 /// How long after a rotation began, or failed, the next is tried.
 const ROTATION_PAUSE: Millis = Millis::seconds(60);
 

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use super::ledger::Ledger;
 use super::{ADMIN_KEY, DEFAULT_STORE, RegistryOptions};
 use crate::credentials::{
-    DataKey, DataKeyFile, HashCost, Hasher, RandomPart, Scope, Sealer, Secret, Subject,
+    ADMIN_FILE, DataKey, DataKeyFile, HashCost, Hasher, RandomPart, SECRET_FILE, Scope, Sealer, Secret,
+    Subject,
 };
 use crate::ids::AuditId;
 use crate::storage::StorageError;
@@ -19,11 +20,6 @@ use crate::storage::registry::{
     RegistryMeta, RegistryRows, RowChange, Store,
 };
 use crate::time::UnixMs;
-
-/// The data key's file.
-pub(super) const SECRET_FILE: &str = "secret.key";
-/// The admin key's file; it may be removed once the key is noted.
-pub(super) const ADMIN_FILE: &str = "admin.key";
 
 /// An open registry, before its threads start.
 pub(super) struct Opened {

@@ -280,6 +280,11 @@ impl Registry {
         Changes { registry: self, by: actor }
     }
 
+    /// The trail's reader, which has the registry's file open.
+    pub(super) fn trail(&self) -> &AuditReader {
+        &self.trail
+    }
+
     /// A page of the audit trail, newest first. Blocks for disk reads.
     ///
     /// # Errors

@@ -69,6 +69,10 @@ actions! {
     AdminKeyCreated = 12, "admin_key.create";
     /// The admin key was replaced on a stopped broker.
     AdminKeyReset = 13, "admin_key.reset";
+    /// A backup was made.
+    BackupCreated = 14, "backup.create";
+    /// The data directory was made from a backup.
+    BackupRestored = 15, "backup.restore";
 }
 
 /// What came of it. What was refused changed nothing and is no record. Ordinals are stored: never change them.

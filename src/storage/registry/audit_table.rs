@@ -3,7 +3,7 @@
 //! Rows are not read at start, only counted; each is checked when it is read or removed.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use redb::{
     Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table,
@@ -19,9 +19,10 @@ use crate::storage::record::audit::{decode_audit, encode_audit};
 use crate::time::UnixMs;
 
 /// Number -> record.
-const AUDIT: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("audit");
+pub(in crate::storage) const AUDIT: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("audit");
 /// (the store whose share it takes, number): the oldest of a store is found without a look at the others'.
-const AUDIT_BY_STORE: TableDefinition<'static, (u32, u64), ()> = TableDefinition::new("audit_by_store");
+pub(in crate::storage) const AUDIT_BY_STORE: TableDefinition<'static, (u32, u64), ()> =
+    TableDefinition::new("audit_by_store");
 
 /// How many rows the trail may have.
 #[derive(Debug, Clone, Copy)]
@@ -178,6 +179,11 @@ impl AuditReader {
         let first = table.first().map_err(self.file.redb("read"))?;
         let first = first.map(|(key, row)| read(&self.file, key.value(), row.value())).transpose()?;
         Ok(first.map(|record| record.at))
+    }
+
+    /// The database, for copies of it.
+    pub(in crate::storage) fn source(&self) -> (Weak<Database>, DbFile) {
+        (Arc::downgrade(&self.db), self.file.clone())
     }
 
     fn begin(&self) -> Result<ReadTransaction, StorageError> {

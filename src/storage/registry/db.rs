@@ -23,13 +23,13 @@ pub const REGISTRY_FILE: &str = "registry.redb";
 /// Bytes of pages kept in memory: everything is read once, then only written.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
 
-type Rows = TableDefinition<'static, u32, &'static [u8]>;
-const STORES: Rows = TableDefinition::new("stores");
-const SERVERS: Rows = TableDefinition::new("servers");
-const KEYS: Rows = TableDefinition::new("keys");
+pub(in crate::storage) type Rows = TableDefinition<'static, u32, &'static [u8]>;
+pub(in crate::storage) const STORES: Rows = TableDefinition::new("stores");
+pub(in crate::storage) const SERVERS: Rows = TableDefinition::new("servers");
+pub(in crate::storage) const KEYS: Rows = TableDefinition::new("keys");
 
 /// The row of `META` that holds the counters.
-const COUNTERS_KEY: &str = "registry";
+pub(in crate::storage) const COUNTERS_KEY: &str = "registry";
 
 /// The registry's database file. One process has it open at a time.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 //!
 //! Writers take turns; reads see the last checkpoint and wait for nobody.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use redb::{Database, ReadableTable, WriteTransaction};
@@ -24,7 +24,7 @@ mod read;
 mod write;
 
 /// The row of `META` that says where the store stands.
-const STORE_KEY: &str = "store";
+pub(super) const STORE_KEY: &str = "store";
 
 /// [`Rest`] on redb.
 #[derive(Debug)]
@@ -74,6 +74,21 @@ impl RedbRest {
     pub(super) fn set_boot(&self, boot: u32) -> Result<(), StorageError> {
         self.transact(|transaction, writer| {
             let meta = StoreMeta { boot, ..writer.meta.clone() };
+            write_meta(transaction, &self.file, &meta)?;
+            Ok((Some(meta), ()))
+        })
+    }
+
+    /// The database, for copies of it.
+    pub(super) fn source(&self) -> (Weak<Database>, DbFile) {
+        (self.db.as_ref().map(Arc::downgrade).unwrap_or_default(), self.file.clone())
+    }
+
+    /// Lets the numbers of runs, commands and orders go on from here at the least.
+    pub(super) fn raise(&self, boot: u32, next_seq: u64) -> Result<(), StorageError> {
+        self.transact(|transaction, writer| {
+            let meta =
+                StoreMeta { boot, next_seq: writer.meta.next_seq.max(next_seq), ..writer.meta.clone() };
             write_meta(transaction, &self.file, &meta)?;
             Ok((Some(meta), ()))
         })
