@@ -98,6 +98,7 @@ fn bodies(operation: &str, victim: &Store) -> Vec<Value> {
     let result = |id: &str, status: &str| json!({"results": [{"id": id, "status": status}]});
     match operation {
         "create_store" => vec![json!({"name": "mine"})],
+        "create_backup" => vec![json!({"name": "loot"}), json!({"name": "../loot"})],
         "create_key" => vec![json!({"scope": "publish", "name": "mine"})],
         "create_server" => vec![json!({"name": "mine", "store": victim.id})],
         "update_server" => vec![json!({"name": "taken"}), json!({"address": "evil.example"})],
@@ -127,9 +128,8 @@ fn text_id(command: &str, server: u64) -> String {
 /// What a call may answer to the key of another store; `None` = it may succeed, on the thief's own things.
 fn refusals(operation: &str, has_id: bool) -> Option<&'static [u16]> {
     match operation {
-        "create_store" | "list_stores" | "create_key" | "list_keys" | "remove_key" | "list_audit" => {
-            Some(&[403])
-        }
+        "create_store" | "create_backup" | "list_stores" | "create_key" | "list_keys" | "remove_key"
+        | "list_audit" => Some(&[403]),
         "create_server" | "create_order" => Some(&[403, 422]),
         _ if has_id => Some(&[403, 404]),
         _ => None,
