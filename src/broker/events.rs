@@ -1,4 +1,4 @@
-//! The recent events, remembered for those who follow them.
+//! The recent events, remembered for those who follow them, from the first follower on: nobody can ask for earlier ones.
 //!
 //! Shards hand over whole batches through a channel and never wait; one task moves them into the ring a few
 //! milliseconds later. A follower is a cursor into the ring: a slow one costs nothing and learns that it lost some.

@@ -32,7 +32,8 @@ pub(crate) enum Fault {
 
 /// A carrier of frames in both directions.
 pub(crate) trait Wire: Send {
-    /// Waits for the next thing to happen; reads only if `read`. Cancel-safe.
+    /// Waits for the next thing to happen; reads only if `read`. Cancel-safe. However much there is to read, it takes part
+    /// in the runtime's budget, so that other tasks have their turn.
     fn step(&mut self, read: bool) -> impl Future<Output = Result<Step, Fault>> + Send;
 
     /// Queues whole frames, to be sent as one message.

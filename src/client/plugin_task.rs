@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::backoff::Backoff;
@@ -185,14 +184,23 @@ impl<H: PluginHandler> PluginTask<H> {
     ) -> Result<std::convert::Infallible, End> {
         let tick = sleep(self.session.silence.tick_length());
         tokio::pin!(tick);
+        tick.as_mut().reset(Instant::now() + self.session.silence.tick_length());
         loop {
+            // Not left to the branch below, which a broker that is never silent keeps from its turn.
+            if tick.is_elapsed() {
+                if self.session.welcomed {
+                    self.session.silence.on_tick()?;
+                } else if Instant::now() >= login_by {
+                    return Err(End::lost("logging in took too long"));
+                }
+                tick.as_mut().reset(Instant::now() + self.session.silence.tick_length());
+            }
             if !socket.is_writing() {
                 self.fill();
                 send_frames(socket, &mut self.session.out).await?;
             }
             tokio::select! {
-                // What there is most of first. A broker that is never silent is Pending from time to time, when its turn
-                // of the runtime's budget is used up: then the clock, which stands outside of that budget, is asked.
+                // What there is most of first.
                 biased;
                 arrived = socket.step() => {
                     self.session.silence.on_heard();
@@ -201,14 +209,7 @@ impl<H: PluginHandler> PluginTask<H> {
                     }
                 }
                 () = self.shared.wake.notified() => {}
-                () = unconstrained(&mut tick) => {
-                    if self.session.welcomed {
-                        self.session.silence.on_tick()?;
-                    } else if Instant::now() >= login_by {
-                        return Err(End::lost("logging in took too long"));
-                    }
-                    tick.as_mut().reset(Instant::now() + self.session.silence.tick_length());
-                }
+                () = &mut tick => {}
             }
             self.take_queue();
             self.write_down().await.map_err(|error| End::Fatal(error.into()))?;

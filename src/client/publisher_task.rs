@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::backoff::Backoff;
@@ -148,7 +147,17 @@ impl PublisherTask {
     async fn serve(&mut self, socket: &mut Socket, login_by: Instant) -> Result<Infallible, End> {
         let tick = sleep(self.session.silence.tick_length());
         tokio::pin!(tick);
+        tick.as_mut().reset(Instant::now() + self.session.silence.tick_length());
         loop {
+            // Not left to the branch below, which a broker that is never silent keeps from its turn.
+            if tick.is_elapsed() {
+                if self.session.store.is_some() {
+                    self.session.silence.on_tick()?;
+                } else if Instant::now() >= login_by {
+                    return Err(End::lost("logging in took too long"));
+                }
+                tick.as_mut().reset(Instant::now() + self.session.silence.tick_length());
+            }
             self.take_queue();
             if self.stopping {
                 return Err(End::Fatal(ClientError::Stopped));
@@ -158,8 +167,7 @@ impl PublisherTask {
                 send_frames(socket, &mut self.session.out).await?;
             }
             tokio::select! {
-                // What there is most of first. A broker that is never silent is Pending from time to time, when its turn
-                // of the runtime's budget is used up: then the clock, which stands outside of that budget, is asked.
+                // What there is most of first.
                 biased;
                 arrived = socket.step() => {
                     self.session.silence.on_heard();
@@ -169,14 +177,7 @@ impl PublisherTask {
                 }
                 // Whoever else is about to publish goes first: what is published together travels together.
                 () = self.shared.wake.notified() => tokio::task::yield_now().await,
-                () = unconstrained(&mut tick) => {
-                    if self.session.store.is_some() {
-                        self.session.silence.on_tick()?;
-                    } else if Instant::now() >= login_by {
-                        return Err(End::lost("logging in took too long"));
-                    }
-                    tick.as_mut().reset(Instant::now() + self.session.silence.tick_length());
-                }
+                () = &mut tick => {}
             }
         }
     }

@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::ending::Ending;
@@ -179,16 +178,23 @@ impl<'a, W: Wire> Connection<'a, W> {
         let tick_length = (self.settings.heartbeat / 2).max(Duration::from_millis(5));
         let tick = sleep(tick_length);
         tokio::pin!(tick);
+        tick.as_mut().reset(Instant::now() + tick_length);
         loop {
+            // Neither is left to its branch below, which a peer that is never silent keeps from its turn.
+            if self.key.as_mut().is_some_and(KeyWatch::is_removed) {
+                return Err(key_removed());
+            }
+            if tick.is_elapsed() {
+                self.on_tick()?;
+                tick.as_mut().reset(Instant::now() + tick_length);
+            }
             if self.wire.unwritten() == 0 {
                 self.take_mail()?;
             }
             let writing = !self.wire.write().await?;
             let reading = self.may_read();
             tokio::select! {
-                // What there is most of first: a turn costs what was asked before it. Mail is bounded by what was
-                // read, and a wire that is never silent is Pending from time to time, when its turn of the runtime's
-                // budget is used up: then the clock, which stands outside of that budget, is asked.
+                // What there is most of first: a turn costs what was asked before it. Mail is bounded by what was read.
                 biased;
                 () = self.mailbox.ready(), if !writing => {}
                 step = self.wire.step(reading) => match step? {
@@ -202,10 +208,7 @@ impl<'a, W: Wire> Connection<'a, W> {
                 },
                 () = removed(&mut self.key) => return Err(key_removed()),
                 event = self.role.next_event(), if !writing => self.role.put_events(event, &mut self.out),
-                () = unconstrained(&mut tick) => {
-                    self.on_tick(reading)?;
-                    tick.as_mut().reset(Instant::now() + tick_length);
-                }
+                () = &mut tick => {}
             }
         }
     }
@@ -219,10 +222,6 @@ impl<'a, W: Wire> Connection<'a, W> {
     }
 
     async fn on_frames(&mut self, message: &[u8]) -> Result<(), Ending> {
-        // Who sends without a pause keeps the loop from looking for a removal.
-        if self.key.as_mut().is_some_and(KeyWatch::is_removed) {
-            return Err(key_removed());
-        }
         // Boxed, see `run`: an allocation for each message that comes in is nothing beside the system call that read it.
         match &mut self.role {
             RoleState::Plugin(plugin) => Box::pin(plugin.on_frames(message, &mut self.out)).await,
@@ -272,7 +271,7 @@ impl<'a, W: Wire> Connection<'a, W> {
         }
     }
 
-    fn on_tick(&mut self, reading: bool) -> Result<(), Ending> {
+    fn on_tick(&mut self) -> Result<(), Ending> {
         if let RoleState::Plugin(plugin) = &mut self.role {
             plugin.on_tick(&mut self.out);
         }
@@ -284,7 +283,7 @@ impl<'a, W: Wire> Connection<'a, W> {
             return Err(Ending::code(Code::SlowReader));
         }
         // While we do not read, silence is our own doing.
-        let heard = std::mem::take(&mut self.pulse.heard) || !reading;
+        let heard = std::mem::take(&mut self.pulse.heard) || !self.may_read();
         self.pulse.quiet = if heard { 0 } else { self.pulse.quiet + 1 };
         match self.pulse.quiet {
             QUIET_TICKS_MAX.. => Err(Ending::code(Code::HeartbeatTimeout)),
@@ -354,7 +353,18 @@ fn messages(frames: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use bytes::Bytes;
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
     use super::*;
+    use crate::broker::{self, Actor, Principal, Scope};
+    use crate::carrier::WebSocket;
+    use crate::credentials::HashCost;
+    use crate::ids::StoreId;
 
     #[test]
     fn messages_hold_whole_frames() {
@@ -370,5 +380,74 @@ mod tests {
         let of = |range: std::ops::Range<usize>| sizes[range].iter().sum::<usize>();
         assert_eq!(cut, [of(0..2), of(2..3), of(3..4), of(4..6), of(6..7), of(7..8)]);
         assert_eq!(messages(&[]).count(), 0);
+    }
+
+    /// Pongs without an end (a byte that is, again and again, a masked message of ten zeros), and nothing is ever taken.
+    struct Babbler(tokio::io::Repeat);
+
+    impl AsyncRead for Babbler {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for Babbler {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    /// How a publisher's connection ends that is never silent and takes nothing. Its key is removed if it is said so.
+    async fn ending_of_a_babbler(write_timeout: Duration, removed: bool) -> &'static str {
+        let dir = tempfile::tempdir().unwrap();
+        let broker =
+            broker::Settings { hash_cost: HashCost::TINY, ..broker::Settings::new(dir.path().join("data")) };
+        let running = broker::start(broker).unwrap();
+        let heartbeat = Duration::from_millis(20);
+        let settings = TransportSettings { heartbeat, write_timeout, ..TransportSettings::default() };
+        let (store, scope) = (StoreId(1), Scope::Publish);
+        let registry = running.handle().registry().by(Actor::LOCAL);
+        let (id, _) = registry.create_key(store, scope, "shop").await.unwrap();
+        let principal = Principal { key: Some(id), scope, store };
+        let (handle, mailbox) = (running.handle().clone(), Arc::new(Mailbox::default()));
+        let serving = tokio::spawn(async move {
+            let mut wire = WebSocket::server(Babbler(tokio::io::repeat(0x8a)), Bytes::new(), 1024);
+            wire.queue(b"what waits");
+            let mut out = BytesMut::new();
+            let publisher = Publisher::connect(&handle, &principal, mailbox.clone(), &settings, &mut out);
+            let key = Some(handle.registry().watch_key(Some(id)));
+            let (mail, pulse) = Default::default();
+            let (wire, settings, role) = (&mut wire, &settings, RoleState::Publisher(publisher));
+            Connection { wire, settings, mailbox, role, key, mail, out, pulse }.serve().await
+        });
+        if removed {
+            registry.remove_key(id).await.unwrap();
+        }
+        let abort = serving.abort_handle();
+        let ended = timeout(Duration::from_secs(30), serving).await;
+        abort.abort();
+        running.stop().await.unwrap();
+        match ended.expect("it ends").unwrap() {
+            Ok(never) => match never {},
+            Err(ending) => ending.name(),
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_is_never_silent_stops_neither_the_clock_nor_the_removal_of_its_key() {
+        assert_eq!(ending_of_a_babbler(Duration::from_millis(20), false).await, "slow_reader");
+        assert_eq!(ending_of_a_babbler(Duration::from_secs(3600), true).await, "token_revoked");
     }
 }

@@ -6,6 +6,8 @@
 mod bodies;
 mod logins;
 mod names;
+#[path = "../support/patience.rs"]
+mod patience;
 #[path = "../support/pki.rs"]
 mod pki;
 mod poison;

@@ -5,38 +5,18 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
-/// Longer than anything that is expected to happen takes on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) use crate::patience::{SOON, eventually, soon};
+
 /// Failed logins are the attack of few tests; in the others they are not to be what is answered.
 pub(crate) const ANY_LOGINS: [&str; 4] =
     ["--failed-logins-per-second", "1000000", "--failed-logins-burst", "1000000"];
-
-/// What the future gives, or a failed test.
-pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match timeout(SOON, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("waited too long for {what}"),
-    }
-}
-
-/// Asks again and again until the answer is yes.
-pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
-    let asking = async {
-        while !is_so().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    soon(what, asking).await;
-}
 
 /// The binary without anything of this machine's settings.
 pub(crate) fn fluxrelay() -> Command {

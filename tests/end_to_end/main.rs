@@ -6,6 +6,8 @@
 mod doors;
 mod hostile;
 mod ledger;
+#[path = "../support/patience.rs"]
+mod patience;
 #[path = "../support/pki.rs"]
 mod pki;
 #[cfg(feature = "quic")]

@@ -16,28 +16,8 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
-/// Longer than anything that is expected to happen takes on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
-
-/// What the future gives, or a failed test.
-pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match timeout(SOON, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("waited too long for {what}"),
-    }
-}
-
-/// Asks again and again until the answer is yes.
-pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
-    let asking = async {
-        while !is_so().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    soon(what, asking).await;
-}
+pub(crate) use crate::patience::{eventually, soon};
 
 pub(crate) struct Server {
     pub(crate) id: ServerId,
