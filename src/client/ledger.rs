@@ -9,9 +9,9 @@
 //! The file is rewritten (temporary file, sync, rename) when little of it is still of use. After any failed write or
 //! sync the ledger refuses everything: what it could not write down must not run.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::ledger_entries::Entries;
 use super::ledger_file::{LedgerFile, NamedFile};
 use super::ledger_record::{self as record, BadHeader, GROUP_MAX, HEADER_BYTES, Place, Record, Scanned};
 use super::report::Report;
@@ -114,7 +114,7 @@ impl Entry {
 /// The ledger. Without a file it still keeps one process from running anything twice.
 #[derive(Debug)]
 pub struct Ledger {
-    entries: BTreeMap<Seq, Entry>,
+    entries: Entries,
     entries_bytes: u64,
     disk: Option<Disk>,
 }
@@ -133,7 +133,7 @@ impl Ledger {
     /// A ledger that forgets everything when the process ends: after a crash, commands that were running are offered
     /// again without doubt. For tests, benches and plugins whose commands may all be repeated.
     pub fn in_memory() -> Ledger {
-        Ledger { entries: BTreeMap::new(), entries_bytes: 0, disk: None }
+        Ledger { entries: Entries::default(), entries_bytes: 0, disk: None }
     }
 
     /// Opens or creates the ledger of a server. A torn tail is cut off. Blocks for disk syncs.
@@ -175,7 +175,11 @@ impl Ledger {
                 }
             }
             Record::Outcome(report) => self.set(report.seq, Entry::Finished(report)),
-            Record::Forgotten(seqs) => seqs.into_iter().for_each(|seq| self.unset(seq)),
+            Record::Forgotten(seqs) => {
+                for seq in seqs {
+                    self.unset(seq);
+                }
+            }
         });
         match scanned {
             Scanned::Whole => {}
@@ -192,17 +196,17 @@ impl Ledger {
 
     /// What is known of a command, for the attempt that was delivered.
     pub fn entry(&self, seq: Seq) -> Option<&Entry> {
-        self.entries.get(&seq)
+        self.entries.get(seq)
     }
 
     /// True when this attempt was never begun, and no later one.
     pub fn is_new(&self, seq: Seq, attempt: u16) -> bool {
-        self.entries.get(&seq).is_none_or(|entry| entry.attempt() < attempt)
+        self.entries.get(seq).is_none_or(|entry| entry.attempt() < attempt)
     }
 
     /// All entries by rising seq.
     pub fn entries(&self) -> impl Iterator<Item = (Seq, &Entry)> {
-        self.entries.iter().map(|(seq, entry)| (*seq, entry))
+        self.entries.iter()
     }
 
     /// How many commands it knows.
@@ -212,7 +216,7 @@ impl Ledger {
 
     /// True when it knows none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.len() == 0
     }
 
     /// True when [`Ledger::begin`] touches a disk.
@@ -244,13 +248,13 @@ impl Ledger {
     pub fn finish(
         &mut self,
         reports: impl IntoIterator<Item = Report>,
-        taken: &mut Vec<Seq>,
+        taken: &mut impl Extend<Seq>,
     ) -> Result<(), LedgerError> {
         let place = self.disk.as_ref().map(Disk::place);
         let mut bytes = Vec::new();
         for report in reports {
             let seq = report.seq;
-            if self.entries.get(&seq) != Some(&Entry::Started(report.attempt)) {
+            if self.entries.get(seq) != Some(&Entry::Started(report.attempt)) {
                 tracing::debug!(
                     seq = seq.0,
                     attempt = report.attempt,
@@ -263,7 +267,7 @@ impl Ledger {
                 record::put_outcome(&report, place, &mut bytes);
             }
             self.set(seq, Entry::Finished(report));
-            taken.push(seq);
+            taken.extend([seq]);
         }
         match &mut self.disk {
             Some(disk) => disk.write(&bytes),
@@ -276,8 +280,13 @@ impl Ledger {
     /// # Errors
     /// They are forgotten by this process all the same.
     pub fn forget(&mut self, seqs: &[Seq]) -> Result<(), LedgerError> {
-        let known: Vec<Seq> = seqs.iter().copied().filter(|seq| self.entries.contains_key(seq)).collect();
-        known.iter().for_each(|seq| self.unset(*seq));
+        if self.disk.is_none() {
+            for seq in seqs {
+                self.unset(*seq);
+            }
+            return Ok(());
+        }
+        let known: Vec<Seq> = seqs.iter().copied().filter(|seq| self.unset(*seq)).collect();
         let Some(disk) = &mut self.disk else { return Ok(()) };
         let (place, mut bytes) = (disk.place(), Vec::new());
         known.chunks(GROUP_MAX).for_each(|group| record::put_forgotten(group, place, &mut bytes));
@@ -296,10 +305,11 @@ impl Ledger {
         }
     }
 
-    fn unset(&mut self, seq: Seq) {
-        if let Some(old) = self.entries.remove(&seq) {
-            self.entries_bytes -= old.bytes();
-        }
+    /// False = it was not there.
+    fn unset(&mut self, seq: Seq) -> bool {
+        let old = self.entries.remove(seq);
+        self.entries_bytes -= old.as_ref().map_or(0, Entry::bytes);
+        old.is_some()
     }
 
     /// Replaces the file by one that holds the current entries only, durably.
@@ -308,9 +318,9 @@ impl Ledger {
         let place = Place { base: 0, synced: 0 };
         let mut bytes = record::encode_header(disk.server).to_vec();
         let intents: Vec<(Seq, u16)> =
-            self.entries.iter().map(|(seq, entry)| (*seq, entry.attempt())).collect();
+            self.entries.iter().map(|(seq, entry)| (seq, entry.attempt())).collect();
         intents.chunks(GROUP_MAX).for_each(|group| record::put_intents(group, place, &mut bytes));
-        for entry in self.entries.values() {
+        for (_, entry) in self.entries.iter() {
             if let Entry::Finished(report) = entry {
                 record::put_outcome(report, place, &mut bytes);
             }

@@ -9,6 +9,7 @@ mod dial;
 mod error;
 mod event;
 mod ledger;
+mod ledger_entries;
 mod ledger_file;
 mod ledger_record;
 mod online;

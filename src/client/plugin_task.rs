@@ -9,6 +9,7 @@
 //! leaves the ledger only when the broker answers for it.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,10 +27,10 @@ use super::session::{End, GATHER_BYTES, Silence, send_frames};
 use super::socket::{Arrived, Socket, Target};
 use super::ticket::Ticket;
 use crate::ids::{CommandId, Seq, ServerId, SessionEpoch};
-use crate::limits::{FRAME_BYTES_MAX, HELLO_IDS_MAX, RESULTS_MAX};
+use crate::limits::{FRAME_BYTES_MAX, HELLO_IDS_MAX};
 use crate::protocol::{
-    CAPABILITIES, Code, Credential, DeliveryRef, List, PlayerRef, PluginHello, Request, Response, ResultRef,
-    VERSION, encode_results,
+    CAPABILITIES, Code, Credential, DeliveryRef, List, PlayerRef, PluginHello, Request, Response, VERSION,
+    encode_results,
 };
 
 pub(super) struct PluginTask<H> {
@@ -58,12 +59,19 @@ pub(super) struct PluginTask<H> {
 struct Session {
     welcomed: bool,
     batch: u64,
-    /// Sent and not confirmed: batch by batch, with the attempts that were reported.
-    unconfirmed: VecDeque<(u64, Vec<(Seq, u16)>)>,
+    /// Sent and not confirmed, by rising batch.
+    unconfirmed: VecDeque<Sent>,
     /// In doubt when the hello was sent.
     in_doubt: Vec<Seq>,
     out: BytesMut,
     silence: Silence,
+}
+
+/// A report that was sent in this batch.
+struct Sent {
+    batch: u64,
+    seq: Seq,
+    attempt: u16,
 }
 
 impl<H: PluginHandler> PluginTask<H> {
@@ -185,6 +193,9 @@ impl<H: PluginHandler> PluginTask<H> {
         let tick = sleep(self.session.silence.tick_length());
         tokio::pin!(tick);
         tick.as_mut().reset(Instant::now() + self.session.silence.tick_length());
+        let shared = Arc::clone(&self.shared);
+        // One that goes on waiting from turn to turn: getting in line and out again costs two locks.
+        let mut woken = pin!(shared.wake.notified());
         loop {
             // Not left to the branch below, which a broker that is never silent keeps from its turn.
             if tick.is_elapsed() {
@@ -208,7 +219,7 @@ impl<H: PluginHandler> PluginTask<H> {
                         self.on_frames(frames).await?;
                     }
                 }
-                () = self.shared.wake.notified() => {}
+                () = &mut woken => woken.set(shared.wake.notified()),
                 () = &mut tick => {}
             }
             self.take_queue();
@@ -341,11 +352,12 @@ impl<H: PluginHandler> PluginTask<H> {
 
     async fn on_confirm(&mut self, batch: u64) -> Result<(), End> {
         let mut confirmed = Vec::new();
-        while self.session.unconfirmed.front().is_some_and(|(number, _)| *number <= batch) {
-            let (_, reports) = self.session.unconfirmed.pop_front().expect("looked at just now");
+        while let Some(sent) = self.session.unconfirmed.pop_front_if(|sent| sent.batch <= batch) {
             // A later attempt may run by now: that one is not confirmed.
-            let same = |(seq, attempt): &(Seq, u16)| matches!(self.ledger.entry(*seq), Some(Entry::Finished(report)) if report.attempt == *attempt);
-            confirmed.extend(reports.into_iter().filter(same).map(|(seq, _)| seq));
+            if matches!(self.ledger.entry(sent.seq), Some(Entry::Finished(report)) if report.attempt == sent.attempt)
+            {
+                confirmed.push(sent.seq);
+            }
         }
         self.handler.confirmed(&confirmed);
         self.with_ledger(move |ledger| ledger.forget(&confirmed)).await
@@ -356,11 +368,7 @@ impl<H: PluginHandler> PluginTask<H> {
         if self.reports.is_empty() {
             return Ok(());
         }
-        let reports = std::mem::take(&mut self.reports);
-        let mut taken = Vec::new();
-        let result = self.ledger.finish(reports, &mut taken);
-        self.unsent.extend(taken);
-        result
+        self.ledger.finish(self.reports.drain(..), &mut self.unsent)
     }
 
     /// Appends everything that can be sent now.
@@ -373,26 +381,28 @@ impl<H: PluginHandler> PluginTask<H> {
             let frame = Request::Players { kind, players: List::from(&players) };
             frame.encode(&mut self.session.out).expect("names and counts are checked on the way in");
         }
-        while !self.unsent.is_empty() && self.session.out.len() < GATHER_BYTES {
-            let ledger = &self.ledger;
-            let results = self.unsent.iter().filter_map(|seq| match ledger.entry(*seq) {
-                Some(Entry::Finished(report)) => Some(report.as_ref()),
-                _ => None,
-            });
-            let batch: Vec<ResultRef<'_>> = results.take(RESULTS_MAX).collect();
-            if batch.is_empty() {
-                self.unsent.clear();
+        let ledger = &self.ledger;
+        let finished = |seq: &Seq| match ledger.entry(*seq) {
+            Some(Entry::Finished(report)) => Some(report),
+            _ => None,
+        };
+        while self.session.out.len() < GATHER_BYTES {
+            while self.unsent.pop_front_if(|seq| finished(seq).is_none()).is_some() {}
+            if self.unsent.is_empty() {
                 break;
             }
-            let number = self.session.batch + 1;
-            let count = encode_results(&mut self.session.out, number, batch.iter().copied())
+            self.session.batch += 1;
+            let batch = self.session.batch;
+            let reports = self.unsent.iter().filter_map(finished).map(Report::as_ref);
+            let mut count = encode_results(&mut self.session.out, batch, reports)
                 .expect("the ledger cuts texts to what a frame holds");
-            let sent: Vec<(Seq, u16)> =
-                batch[..count].iter().map(|result| (Seq(result.id), result.attempt)).collect();
-            let last = sent.last().expect("a batch holds at least one result").0;
-            while self.unsent.pop_front().is_some_and(|seq| seq != last) {}
-            self.session.batch = number;
-            self.session.unconfirmed.push_back((number, sent));
+            while count > 0 {
+                let seq = self.unsent.pop_front().expect("counted just now");
+                if let Some(report) = finished(&seq) {
+                    self.session.unconfirmed.push_back(Sent { batch, seq, attempt: report.attempt });
+                    count -= 1;
+                }
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! The publisher client as a program sees it: publish and wait for the answer, many at once; follow events.
 
+use std::borrow::Borrow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -101,12 +102,13 @@ impl PublisherClient {
     ///
     /// # Errors
     /// Refused (nothing was enqueued), too large for a frame, or the client ended without an answer.
-    pub async fn publish(&self, order: Order) -> Result<Accepted, PublishError> {
+    pub async fn publish(&self, order: impl Borrow<Order>) -> Result<Accepted, PublishError> {
         let shared = &self.shared;
         let permit = shared.in_flight.clone().acquire_owned().await.map_err(|_| self.end())?;
         // Drawn and encoded outside the lock: the task does not mind numbers that come out of order.
         let request = shared.next_request.fetch_add(1, Ordering::Relaxed);
-        let frame = order.frame(request).map_err(|error| PublishError::TooLarge(error.to_string()))?;
+        let frame =
+            order.borrow().frame(request).map_err(|error| PublishError::TooLarge(error.to_string()))?;
         let (answer, answered) = oneshot::channel();
         shared.queue.lock().publishes.push_back((request, Pending { frame, answer, _permit: permit }));
         shared.wake.notify_one();

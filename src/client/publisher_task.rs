@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -148,6 +149,9 @@ impl PublisherTask {
         let tick = sleep(self.session.silence.tick_length());
         tokio::pin!(tick);
         tick.as_mut().reset(Instant::now() + self.session.silence.tick_length());
+        let shared = Arc::clone(&self.shared);
+        // One that goes on waiting from turn to turn: getting in line and out again costs two locks.
+        let mut woken = pin!(shared.wake.notified());
         loop {
             // Not left to the branch below, which a broker that is never silent keeps from its turn.
             if tick.is_elapsed() {
@@ -176,7 +180,10 @@ impl PublisherTask {
                     }
                 }
                 // Whoever else is about to publish goes first: what is published together travels together.
-                () = self.shared.wake.notified() => tokio::task::yield_now().await,
+                () = &mut woken => {
+                    woken.set(shared.wake.notified());
+                    tokio::task::yield_now().await;
+                }
                 () = &mut tick => {}
             }
         }

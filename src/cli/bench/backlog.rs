@@ -191,7 +191,7 @@ async fn publish_loop(
         let key = format!("backlog-{first}");
         let order = Order { key: Some(key), commands: commands.collect(), ..Order::default() };
         loop {
-            match publisher.publish(order.clone()).await {
+            match publisher.publish(&order).await {
                 Ok(_) => break,
                 Err(PublishError::Refused { retry_after: Some(wait), .. }) => {
                     shared.refused.fetch_add(1, Ordering::Relaxed);

@@ -133,12 +133,14 @@ async fn closed_loop(
     slot: usize,
     bytes: usize,
 ) {
-    let text = text::numbered(slot as u64, bytes);
+    // One for all rounds: what is measured is not how orders are made.
+    let mut order = Order::one(Servers::All, text::numbered(slot as u64, bytes));
     let mut round = slot as u64;
     while !shared.stop.load(Ordering::Relaxed) {
         round = round.wrapping_add(shared.slots.len() as u64);
         let server = &servers[text::spread(round, servers.len())];
-        match publisher.publish(Order::one(Servers::One(server.id), text.as_str())).await {
+        order.commands[0].servers = Servers::One(server.id);
+        match publisher.publish(&order).await {
             Ok(_) => drop(shared.acknowledged.fetch_add(1, Ordering::Relaxed)),
             // Overload is answered with a refusal, so the loop goes on; it is not counted.
             Err(_) => {
