@@ -84,8 +84,7 @@ pub fn open_with_backends(
     options: OpenOptions,
 ) -> Result<(RedbJournal, RedbRest, Recovery), StorageError> {
     let (mark, clean) = CleanMark::take(None).expect("no directory, no failure");
-    let journal = Opening { file: DbFile::new(Path::new(JOURNAL_FILE)), backend: journal };
-    let store = Opening { file: DbFile::new(Path::new(STORE_FILE)), backend: store };
+    let (journal, store) = (Opening::over(JOURNAL_FILE, journal), Opening::over(STORE_FILE, store));
     open_all(journal, store, Arc::new(mark), clean, options, SideBySide::No)
 }
 
@@ -157,6 +156,11 @@ impl Opening<FileBackend> {
 }
 
 impl<B: StorageBackend> Opening<B> {
+    /// On any storage; `name` is what errors show.
+    pub(super) fn over(name: &str, backend: B) -> Opening<B> {
+        Opening { file: DbFile::new(Path::new(name)), backend }
+    }
+
     /// Opens it as a database, after a walk over every page if `check`.
     pub(super) fn open(self, check: bool, cache_bytes: usize) -> Result<Database, StorageError> {
         Builder::new()
