@@ -151,11 +151,7 @@ pub(crate) struct Run {
 impl Run {
     /// Opens, replays and checks that everything found fits together.
     pub(crate) fn open(disk: &Disk) -> Result<Run, StorageError> {
-        let options = OpenOptions {
-            journal_cache_bytes: CACHE_BYTES,
-            store_cache_bytes: CACHE_BYTES,
-            ..OpenOptions::default()
-        };
+        let options = OpenOptions { journal_cache_bytes: CACHE_BYTES, store_cache_bytes: CACHE_BYTES };
         let (journal, rest, recovery) = open_with_backends(disk.file(JOURNAL), disk.file(STORE), options)?;
         let boot = recovery.boot();
         let (mut model, mut keys) = (Model::default(), BTreeSet::new());

@@ -61,7 +61,7 @@ impl RegistryDb {
 
     fn over(opening: Opening<impl StorageBackend>) -> Result<(RegistryDb, RegistryRows), StorageError> {
         let file = opening.file.clone();
-        let db = opening.open(true, CACHE_BYTES)?;
+        let db = opening.open(CACHE_BYTES)?;
         let mut this = RegistryDb { db: Arc::new(db), file, shares: Shares::new() };
         let rows = this.load()?;
         Ok((this, rows))
