@@ -16,6 +16,8 @@ const PER_RUN: u64 = 250;
 const CRASHES_MORE: u64 = 3;
 /// Failures that are shown.
 const SHOWN: usize = 5;
+/// Images between two that go into the digest.
+const DIGEST_EVERY: u64 = 16;
 
 /// What was tried.
 #[derive(Debug, Default)]
@@ -199,12 +201,9 @@ impl Tally {
         self.left.kept += left.kept;
         self.left.dropped += left.dropped;
         self.left.torn += left.torn;
-        if self.images % DIGEST_EVERY == 0 {
+        if self.images.is_multiple_of(DIGEST_EVERY) {
             let digest = image.iter().fold(0u64, |all, file| all.rotate_left(7) ^ file.digest());
             self.digest = self.digest.rotate_left(9) ^ digest;
         }
     }
 }
-
-/// Images between two that go into the digest.
-const DIGEST_EVERY: u64 = 16;
