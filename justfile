@@ -27,6 +27,14 @@ simulation SEED:
 simulations SEEDS="100000" FIRST="0":
     FLUXRELAY_SIM_SEEDS={{SEEDS}} FLUXRELAY_SIM_FIRST={{FIRST}} cargo test --release --test simulation nothing_that -- --nocapture
 
+# Check IMAGES images that a loss of power leaves, from seed FIRST on; a million in pieces of 100000
+images IMAGES="100000" FIRST="0":
+    FLUXRELAY_IMAGES={{IMAGES}} FLUXRELAY_IMAGES_FIRST={{FIRST}} cargo test --release --test crash image -- --nocapture
+
+# Damage every page of every file, one at a time, with bits by SEED
+damages SEED="0":
+    FLUXRELAY_DAMAGES=all FLUXRELAY_DAMAGES_FIRST={{SEED}} cargo test --release --test corruption -- --nocapture
+
 # Kill the broker CYCLES times under load
 kill9 CYCLES="200":
     FLUXRELAY_KILL9_CYCLES={{CYCLES}} cargo test --release --test kill9 -- --nocapture

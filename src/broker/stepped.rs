@@ -119,11 +119,7 @@ impl Stepped {
         servers: impl IntoIterator<Item = (ServerId, StoreId)>,
         now: UnixMs,
     ) -> Result<Stepped, StorageError> {
-        let options = OpenOptions {
-            journal_cache_bytes: CACHE_BYTES,
-            store_cache_bytes: CACHE_BYTES,
-            ..OpenOptions::default()
-        };
+        let options = OpenOptions { journal_cache_bytes: CACHE_BYTES, store_cache_bytes: CACHE_BYTES };
         let (journal, rest, recovery) = open_with_backends(journal, store, options)?;
         let (shards, report) = recover(settings, recovery, &rest, servers, now)?;
         let (senders, outlets): (Vec<_>, Vec<_>) = shards.iter().map(|_| inbox()).unzip();

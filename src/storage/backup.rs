@@ -177,8 +177,7 @@ pub struct Floors {
 /// # Errors
 /// As [`open::open`].
 pub fn raise(dir: &Path, floors: Floors, record: AuditRecordMaker<'_>) -> Result<(), StorageError> {
-    let options = open::OpenOptions { check: open::Check::Always, ..open::OpenOptions::default() };
-    let (mut journal, rest, recovery) = open::open(dir, options)?;
+    let (mut journal, rest, recovery) = open::open(dir, open::OpenOptions::default())?;
     let boot = recovery.boot().max(floors.boot);
     // It holds the files open.
     drop(recovery);

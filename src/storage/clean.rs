@@ -1,4 +1,4 @@
-//! The mark in the directory that says "closed in order": without it the next start checks every page.
+//! The mark in the directory that says "closed in order": without it the next start reads the files cold, from the disk.
 //!
 //! Journal and store share one [`CleanMark`]. The last of them to close writes the mark while it still holds the
 //! lock on its file, so that no other process can have opened the directory by then; and only if nothing failed. A

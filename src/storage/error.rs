@@ -91,6 +91,12 @@ impl DbFile {
             ErrorKind::InvalidData => {
                 StorageError::Damaged { file, record: "header".into(), detail: error.to_string() }
             }
+            // Nobody reads past the end of a file that is whole.
+            ErrorKind::UnexpectedEof => StorageError::Damaged {
+                file,
+                record: "its end".into(),
+                detail: format!("it is shorter than it was written ({error})"),
+            },
             _ => StorageError::Io { file, operation, detail: error.to_string() },
         }
     }

@@ -27,7 +27,7 @@ pub use contract::{
 pub use error::StorageError;
 pub use frame::{FrameEncoder, FrameHash};
 pub use journal::RedbJournal;
-pub use open::{Check, JOURNAL_FILE, OpenOptions, STORE_FILE, open, open_with_backends};
+pub use open::{JOURNAL_FILE, OpenOptions, STORE_FILE, open, open_with_backends};
 pub use recovery::{MissingFrames, Recovery, RecoveryReport, ShardEnd};
 pub use rest::RedbRest;
 

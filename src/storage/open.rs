@@ -1,4 +1,7 @@
-//! Opening a data directory: cold, checked after an unclean end, once per process. Never opens it twice.
+//! Opening a data directory: cold after an unclean end, every page checked, once per process. Never opens it twice.
+//!
+//! redb trusts its pages: it may panic at a damaged one, or read past what is lost. So no file is used before every page
+//! of it was walked, however its last process ended.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -28,21 +31,9 @@ const READ_AHEAD_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
 /// Bytes asked for at once.
 const READ_AHEAD_STEP: u64 = 2 * 1024 * 1024;
 
-/// When redb walks every page of a file before it is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Check {
-    /// Unless the process before closed in order.
-    #[default]
-    AfterUncleanEnd,
-    /// Always.
-    Always,
-}
-
 /// How to open.
 #[derive(Debug, Clone, Copy)]
 pub struct OpenOptions {
-    /// When to check every page.
-    pub check: Check,
     /// Bytes of pages of the journal in memory.
     pub journal_cache_bytes: usize,
     /// Bytes of pages of the store at rest in memory.
@@ -51,11 +42,7 @@ pub struct OpenOptions {
 
 impl Default for OpenOptions {
     fn default() -> OpenOptions {
-        OpenOptions {
-            check: Check::default(),
-            journal_cache_bytes: 16 * 1024 * 1024,
-            store_cache_bytes: 32 * 1024 * 1024,
-        }
+        OpenOptions { journal_cache_bytes: 16 * 1024 * 1024, store_cache_bytes: 32 * 1024 * 1024 }
     }
 }
 
@@ -84,8 +71,7 @@ pub fn open_with_backends(
     options: OpenOptions,
 ) -> Result<(RedbJournal, RedbRest, Recovery), StorageError> {
     let (mark, clean) = CleanMark::take(None).expect("no directory, no failure");
-    let journal = Opening { file: DbFile::new(Path::new(JOURNAL_FILE)), backend: journal };
-    let store = Opening { file: DbFile::new(Path::new(STORE_FILE)), backend: store };
+    let (journal, store) = (Opening::over(JOURNAL_FILE, journal), Opening::over(STORE_FILE, store));
     open_all(journal, store, Arc::new(mark), clean, options, SideBySide::No)
 }
 
@@ -104,10 +90,9 @@ fn open_all(
     options: OpenOptions,
     side_by_side: SideBySide,
 ) -> Result<(RedbJournal, RedbRest, Recovery), StorageError> {
-    let check = !clean || options.check == Check::Always;
     let (journal_file, store_file) = (journal.file.clone(), store.file.clone());
-    let open_journal = || journal.open(check, options.journal_cache_bytes);
-    let open_store = || store.open(check, options.store_cache_bytes);
+    let open_journal = || journal.open(options.journal_cache_bytes);
+    let open_store = || store.open(options.store_cache_bytes);
     let (journal, store) = match side_by_side {
         SideBySide::No => (open_journal(), open_store()),
         SideBySide::Yes => std::thread::scope(|scope| {
@@ -157,11 +142,16 @@ impl Opening<FileBackend> {
 }
 
 impl<B: StorageBackend> Opening<B> {
-    /// Opens it as a database, after a walk over every page if `check`.
-    pub(super) fn open(self, check: bool, cache_bytes: usize) -> Result<Database, StorageError> {
+    /// On any storage; `name` is what errors show.
+    pub(super) fn over(name: &str, backend: B) -> Opening<B> {
+        Opening { file: DbFile::new(Path::new(name)), backend }
+    }
+
+    /// Opens it as a database, after a walk over every page.
+    pub(super) fn open(self, cache_bytes: usize) -> Result<Database, StorageError> {
         Builder::new()
             .set_cache_size(cache_bytes)
-            .set_check_integrity_on_open(check)
+            .set_check_integrity_on_open(true)
             .create_with_backend(self.backend)
             .map_err(self.file.redb("open"))
     }
@@ -174,6 +164,7 @@ fn open_file(dir: &Path, path: &Path, clean: bool) -> io::Result<File> {
         make_file(dir, path)?;
     }
     let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
+    refuse_empty(&file)?;
     if !clean {
         file.sync_all()?;
         fadvise(&file, 0, None, Advice::DontNeed)?;
@@ -181,6 +172,15 @@ fn open_file(dir: &Path, path: &Path, clean: bool) -> io::Result<File> {
     // A description of its own, so that no lock hangs on it.
     read_ahead(File::open(path)?);
     Ok(file)
+}
+
+/// An empty file is what damage left: redb would make a new database of it, and what it held would be lost without a
+/// word.
+pub(super) fn refuse_empty(file: &File) -> io::Result<()> {
+    match file.metadata()?.len() {
+        0 => Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty, and was not when it was written")),
+        _ => Ok(()),
+    }
 }
 
 /// Lets the system read the file from front to back while it is opened: redb reads single pages in no order, which

@@ -44,21 +44,54 @@ fn a_file_of_another_kind_is_refused_by_name() {
     assert!(matches!(&error, StorageError::Damaged { file, .. } if file.ends_with(STORE_FILE)), "{error}");
 }
 
-#[test]
-fn a_flipped_bit_is_noticed_after_an_unclean_end() {
+/// A directory that was closed in order.
+fn closed() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let (journal, rest, recovery) = open(dir.path(), OpenOptions::default()).unwrap();
     drop(recovery);
     drop((journal, rest));
     assert!(dir.path().join("clean").exists());
-    fs::remove_file(dir.path().join("clean")).unwrap();
-    let path = dir.path().join(STORE_FILE);
-    let mut bytes = fs::read(&path).unwrap();
-    let at = bytes.windows(5).rposition(|window| window == b"store").unwrap();
-    bytes[at + 9] ^= 1;
-    fs::write(&path, &bytes).unwrap();
-    let error = open(dir.path(), OpenOptions::default()).unwrap_err();
-    assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
+    dir
+}
+
+#[test]
+fn a_flipped_bit_is_noticed_however_the_last_process_ended() {
+    for clean in [true, false] {
+        let dir = closed();
+        if !clean {
+            fs::remove_file(dir.path().join("clean")).unwrap();
+        }
+        let path = dir.path().join(STORE_FILE);
+        let mut bytes = fs::read(&path).unwrap();
+        let at = bytes.windows(5).rposition(|window| window == b"store").unwrap();
+        bytes[at + 9] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        let error = open(dir.path(), OpenOptions::default()).unwrap_err();
+        let pages = |record: &str| record == "redb pages";
+        assert!(matches!(&error, StorageError::Damaged { record, .. } if pages(record)), "{clean}: {error}");
+    }
+}
+
+#[test]
+fn a_file_that_was_cut_is_named_also_when_nothing_is_left_of_it() {
+    for name in [JOURNAL_FILE, STORE_FILE] {
+        let whole = fs::read(closed().path().join(name)).unwrap().len() as u64;
+        for (length, clean) in
+            [(0, true), (0, false), (4096, false), (whole - 4096, true), (whole - 4096, false)]
+        {
+            let dir = closed();
+            if !clean {
+                fs::remove_file(dir.path().join("clean")).unwrap();
+            }
+            let path = dir.path().join(name);
+            fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(length).unwrap();
+            let error = open(dir.path(), OpenOptions::default()).unwrap_err();
+            let text = error.to_string();
+            assert!(matches!(error, StorageError::Damaged { .. }), "{name} of {length} bytes: {text}");
+            assert!(text.contains(name) && text.contains("restore it from a backup"), "{text}");
+            assert_eq!(fs::metadata(&path).unwrap().len(), length, "nothing was made of it");
+        }
+    }
 }
 
 #[test]

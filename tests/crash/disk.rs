@@ -1,4 +1,7 @@
-//! A disk that remembers every operation, so that what a crash at any of them would leave can be built.
+//! A disk that remembers every operation, so that what a crash at any of them would leave can be built. Must never give
+//! an image anything that was not written, nor take from it what was synced.
+//!
+//! Files are pages that images share until one of them writes: an image costs what differs in it.
 
 use std::io;
 use std::sync::Arc;
@@ -8,11 +11,16 @@ use redb::StorageBackend;
 
 /// The unit that a disk writes whole.
 const SECTOR: usize = 512;
+/// The unit that images share.
+const PAGE: usize = 4096;
 
-/// Which of the two files.
+/// Which of the files.
 pub(crate) const JOURNAL: usize = 0;
-/// Which of the two files.
+/// Which of the files.
 pub(crate) const STORE: usize = 1;
+/// Which of the files.
+pub(crate) const REGISTRY: usize = 2;
+const FILES: usize = 3;
 
 /// A small random source: the same seed gives the same run.
 #[derive(Debug, Clone)]
@@ -36,26 +44,105 @@ impl Random {
     }
 }
 
-#[derive(Debug, Clone)]
-enum Operation {
-    Write { file: usize, offset: usize, data: Vec<u8> },
-    SetLen { file: usize, len: usize },
-    Sync { file: usize },
+/// The content of a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Content {
+    len: usize,
+    pages: Vec<Arc<[u8; PAGE]>>,
 }
 
-/// The content of both files.
-pub(crate) type Image = [Vec<u8>; 2];
+/// The parts of `length` bytes at `offset` by page: page, place in it, place in the bytes, how many.
+fn parts(offset: usize, length: usize) -> impl Iterator<Item = (usize, usize, usize, usize)> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        let at = offset + done;
+        let count = (PAGE - at % PAGE).min(length - done);
+        let part = (at / PAGE, at % PAGE, done, count);
+        done += count;
+        (count > 0).then_some(part)
+    })
+}
+
+impl Content {
+    fn read(&self, offset: usize, out: &mut [u8]) -> io::Result<()> {
+        if offset + out.len() > self.len {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        for (page, within, at, count) in parts(offset, out.len()) {
+            out[at..at + count].copy_from_slice(&self.pages[page][within..within + count]);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, offset: usize, data: &[u8]) {
+        if self.len < offset + data.len() {
+            self.resize(offset + data.len());
+        }
+        for (page, within, at, count) in parts(offset, data.len()) {
+            Arc::make_mut(&mut self.pages[page])[within..within + count]
+                .copy_from_slice(&data[at..at + count]);
+        }
+    }
+
+    fn resize(&mut self, len: usize) {
+        self.pages.resize_with(len.div_ceil(PAGE), || Arc::new([0; PAGE]));
+        if len < self.len && !len.is_multiple_of(PAGE) {
+            let last = self.pages.last_mut().expect("a length that is no multiple is not zero");
+            Arc::make_mut(last)[len % PAGE..].fill(0);
+        }
+        self.len = len;
+    }
+
+    fn apply(&mut self, what: &What) {
+        match what {
+            What::Write { offset, data } => self.write(*offset, data),
+            What::SetLen(len) => self.resize(*len),
+            What::Sync => {}
+        }
+    }
+
+    /// A number that tells contents apart.
+    pub(crate) fn digest(&self) -> u64 {
+        let mut hash = blake3::Hasher::new();
+        for page in &self.pages {
+            hash.update(&page[..]);
+        }
+        hash.update(&(self.len as u64).to_le_bytes());
+        u64::from_le_bytes(hash.finalize().as_bytes()[..8].try_into().expect("32 bytes have 8"))
+    }
+}
+
+/// The content of all files.
+pub(crate) type Image = [Content; FILES];
+
+#[derive(Debug, Clone)]
+enum What {
+    Write { offset: usize, data: Arc<[u8]> },
+    SetLen(usize),
+    Sync,
+}
+
+/// An operation with its number among those of all files.
+#[derive(Debug, Clone)]
+struct Operation {
+    no: usize,
+    what: What,
+}
+
+type Logs = [Vec<Operation>; FILES];
 
 #[derive(Debug, Default)]
 struct State {
     base: Image,
     now: Image,
-    log: Vec<Operation>,
+    logs: Logs,
+    count: usize,
     fail_at: Option<usize>,
     failed: bool,
+    dead: bool,
 }
 
-/// Both files on one disk with one order of operations.
+/// All files on one disk with one order of operations.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Disk(Arc<Mutex<State>>);
 
@@ -79,7 +166,7 @@ impl Disk {
 
     /// How many operations there were.
     pub(crate) fn operations(&self) -> usize {
-        self.0.lock().log.len()
+        self.0.lock().count
     }
 
     /// Whether an operation has failed.
@@ -87,48 +174,121 @@ impl Disk {
         self.0.lock().failed
     }
 
-    /// What may be left after a crash before the `n`-th operation: all that was synced; of the rest any sector or
-    /// none, in any order.
-    pub(crate) fn crash(&self, n: usize, random: &mut Random) -> Image {
+    /// Nothing is read or written any more, so that whoever holds the files can be dropped for nothing.
+    pub(crate) fn kill(&self) {
+        self.0.lock().dead = true;
+    }
+
+    /// Everything that was done so far.
+    pub(crate) fn tape(&self) -> Tape {
         let state = self.0.lock();
-        let mut image = state.base.clone();
-        let mut waiting: [Vec<&Operation>; 2] = [Vec::new(), Vec::new()];
-        for operation in &state.log[..n] {
-            match operation {
-                Operation::Write { file, .. } | Operation::SetLen { file, .. } => {
-                    waiting[*file].push(operation);
+        Tape { base: state.base.clone(), logs: state.logs.clone(), operations: state.count }
+    }
+
+    /// What may be left after a crash before the `n`-th operation.
+    pub(crate) fn crash(&self, n: usize, random: &mut Random) -> Image {
+        let tape = self.tape();
+        tape.start().crash([n; FILES], random).0
+    }
+}
+
+/// All operations on a disk from a content that was safe.
+#[derive(Debug)]
+pub(crate) struct Tape {
+    base: Image,
+    logs: Logs,
+    operations: usize,
+}
+
+impl Tape {
+    /// How many there are.
+    pub(crate) fn operations(&self) -> usize {
+        self.operations
+    }
+
+    /// The disk before the first of them.
+    pub(crate) fn start(&self) -> Playback<'_> {
+        Playback { tape: self, safe: self.base.clone(), synced: [0; FILES], done: [0; FILES] }
+    }
+}
+
+/// What became of un-synced writes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Left {
+    /// Un-synced sectors that got to the disk.
+    pub(crate) kept: u64,
+    /// Un-synced sectors that did not.
+    pub(crate) dropped: u64,
+    /// Sectors of writes of which some sectors got there and others did not.
+    pub(crate) torn: u64,
+}
+
+/// The disk at some operation of a tape.
+#[derive(Debug, Clone)]
+pub(crate) struct Playback<'t> {
+    tape: &'t Tape,
+    safe: Image,
+    /// Operations of each file that are in `safe`.
+    synced: [usize; FILES],
+    /// Operations of each file that were done.
+    done: [usize; FILES],
+}
+
+impl Playback<'_> {
+    /// Goes on to before the `n`-th operation.
+    pub(crate) fn advance(&mut self, n: usize) {
+        (0..FILES).for_each(|file| self.advance_file(file, n));
+    }
+
+    fn advance_file(&mut self, file: usize, n: usize) {
+        let log = &self.tape.logs[file];
+        while let Some(operation) = log.get(self.done[file]).filter(|operation| operation.no < n) {
+            self.done[file] += 1;
+            if matches!(operation.what, What::Sync) {
+                for synced in &log[self.synced[file]..self.done[file]] {
+                    self.safe[file].apply(&synced.what);
                 }
-                Operation::Sync { file } => {
-                    for operation in waiting[*file].drain(..) {
-                        apply(&mut image[*file], operation);
-                    }
-                }
+                self.synced[file] = self.done[file];
             }
         }
-        for (file, waiting) in waiting.into_iter().enumerate() {
-            leave_some(&mut image[file], waiting, random);
+    }
+
+    /// What may be left after a crash, each file before an operation of its own: all that was synced; of the rest any
+    /// sector or none, in any order.
+    pub(crate) fn crash(mut self, cuts: [usize; FILES], random: &mut Random) -> (Image, Left) {
+        let mut left = Left::default();
+        for (file, cut) in cuts.into_iter().enumerate() {
+            self.advance_file(file, cut);
+            let waiting = &self.tape.logs[file][self.synced[file]..self.done[file]];
+            leave_some(&mut self.safe[file], waiting, random, &mut left);
         }
-        image
+        (self.safe, left)
     }
 }
 
 /// Applies un-synced operations as a disk without power may have: the lengths first, then single sectors.
-fn leave_some(image: &mut Vec<u8>, waiting: Vec<&Operation>, random: &mut Random) {
+fn leave_some(image: &mut Content, waiting: &[Operation], random: &mut Random, left: &mut Left) {
     // From "nothing got there" to "everything did", so that both ends are seen.
     let chance = random.below(5);
     let mut sectors: Vec<(usize, &[u8])> = Vec::new();
     for operation in waiting {
-        match operation {
-            Operation::SetLen { .. } if random.below(4) < chance => apply(image, operation),
-            Operation::Write { offset, data, .. } => {
-                let mut at = 0;
+        match &operation.what {
+            What::SetLen(_) if random.below(4) < chance => image.apply(&operation.what),
+            What::Write { offset, data } => {
+                let (mut at, mut kept, mut dropped) = (0, 0, 0);
                 while at < data.len() {
                     let end = data.len().min((offset + at) / SECTOR * SECTOR + SECTOR - offset);
                     if random.below(4) < chance {
                         sectors.push((offset + at, &data[at..end]));
+                        kept += 1;
+                    } else {
+                        dropped += 1;
                     }
                     at = end;
                 }
+                left.kept += kept;
+                left.dropped += dropped;
+                left.torn += if kept > 0 && dropped > 0 { kept + dropped } else { 0 };
             }
             _ => {}
         }
@@ -139,23 +299,8 @@ fn leave_some(image: &mut Vec<u8>, waiting: Vec<&Operation>, random: &mut Random
         }
     }
     for (offset, data) in sectors {
-        write(image, offset, data);
+        image.write(offset, data);
     }
-}
-
-fn apply(image: &mut Vec<u8>, operation: &Operation) {
-    match operation {
-        Operation::Write { offset, data, .. } => write(image, *offset, data),
-        Operation::SetLen { len, .. } => image.resize(*len, 0),
-        Operation::Sync { .. } => {}
-    }
-}
-
-fn write(image: &mut Vec<u8>, offset: usize, data: &[u8]) {
-    if image.len() < offset + data.len() {
-        image.resize(offset + data.len(), 0);
-    }
-    image[offset..offset + data.len()].copy_from_slice(data);
 }
 
 /// One file of a [`Disk`].
@@ -166,47 +311,49 @@ pub(crate) struct DiskFile {
 }
 
 impl DiskFile {
-    fn run(&self, operation: Operation) -> io::Result<()> {
-        let mut state = self.disk.0.lock();
-        if state.fail_at.is_some_and(|n| state.log.len() >= n) {
+    fn run(&self, what: What) -> io::Result<()> {
+        let state = &mut *self.disk.0.lock();
+        if state.dead {
+            return Err(io::Error::other("the power is off"));
+        }
+        if state.fail_at.is_some_and(|n| state.count >= n) {
             state.failed = true;
-            let full = state.log.len().is_multiple_of(2);
+            let full = state.count.is_multiple_of(2);
             return Err(if full {
                 io::ErrorKind::StorageFull.into()
             } else {
                 io::Error::other("broken disk")
             });
         }
-        apply(&mut state.now[self.file], &operation);
-        state.log.push(operation);
+        state.now[self.file].apply(&what);
+        state.logs[self.file].push(Operation { no: state.count, what });
+        state.count += 1;
         Ok(())
     }
 }
 
 impl StorageBackend for DiskFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.disk.0.lock().now[self.file].len() as u64)
+        Ok(self.disk.0.lock().now[self.file].len as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let at = offset as usize;
         let state = self.disk.0.lock();
-        let Some(found) = state.now[self.file].get(at..at + out.len()) else {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        };
-        out.copy_from_slice(found);
-        Ok(())
+        if state.dead {
+            return Err(io::Error::other("the power is off"));
+        }
+        state.now[self.file].read(offset as usize, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.run(Operation::SetLen { file: self.file, len: len as usize })
+        self.run(What::SetLen(len as usize))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.run(Operation::Sync { file: self.file })
+        self.run(What::Sync)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.run(Operation::Write { file: self.file, offset: offset as usize, data: data.to_vec() })
+        self.run(What::Write { offset: offset as usize, data: data.into() })
     }
 }

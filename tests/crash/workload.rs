@@ -1,4 +1,4 @@
-//! A small broker without threads: it appends, checkpoints and trims as the real one does, and keeps a model of
+//! A small broker without threads: it appends, checkpoints, trims and forgets as the real one does, and keeps a model of
 //! what it told the disk, so that any recovery can be compared with the state after some whole number of commits.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +20,10 @@ use crate::disk::{Disk, JOURNAL, Random, STORE};
 /// Shards, each with one server of the same number + 1.
 const SHARDS: u16 = 2;
 const CHECKPOINT_EVERY: usize = 6;
+/// Bytes of pages in memory: the files are small, and there are many.
+const CACHE_BYTES: usize = 1024 * 1024;
+/// Rows that one expiry removes, at most.
+const EXPIRED_MAX: usize = 40;
 
 /// What is known of one command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +43,16 @@ pub(crate) struct Model {
 }
 
 impl Model {
+    /// Whether `found` is this, but for what ended before `may_be_gone`.
+    pub(crate) fn is(&self, found: &Model, may_be_gone: u64) -> bool {
+        let gone = |(seq, known): &(&u64, &Known)| {
+            **seq < may_be_gone && known.status == Status::Completed && !found.commands.contains_key(seq)
+        };
+        self.orders == found.orders
+            && self.completed == found.completed
+            && self.commands.iter().filter(|entry| !gone(entry)).eq(&found.commands)
+    }
+
     fn apply(&mut self, change: &Change, count: bool) {
         let (server, status, commands) = match change {
             Change::Order(order) => {
@@ -114,6 +128,8 @@ fn order_row(seq: u64) -> OrderRow {
 
 /// A directory that is open, and how far it got.
 pub(crate) struct Run {
+    /// The number of this run.
+    pub(crate) boot: u32,
     journal: RedbJournal,
     rest: RedbRest,
     encoders: Vec<FrameEncoder>,
@@ -122,6 +138,12 @@ pub(crate) struct Run {
     pub(crate) states: Vec<Model>,
     /// For each acknowledged commit, how many operations the disk had seen by then.
     pub(crate) acknowledged: Vec<usize>,
+    /// Operations between two of these may come in any order between files, each file's own in theirs: threads do them.
+    pub(crate) slots: Vec<usize>,
+    /// What ended before this seq may be forgotten.
+    pub(crate) may_be_gone: u64,
+    /// The last order at each checkpoint.
+    at_checkpoints: Vec<u64>,
     dirty: BTreeSet<u64>,
     new_orders: BTreeSet<u64>,
 }
@@ -129,8 +151,9 @@ pub(crate) struct Run {
 impl Run {
     /// Opens, replays and checks that everything found fits together.
     pub(crate) fn open(disk: &Disk) -> Result<Run, StorageError> {
-        let (journal, rest, recovery) =
-            open_with_backends(disk.file(JOURNAL), disk.file(STORE), OpenOptions::default())?;
+        let options = OpenOptions { journal_cache_bytes: CACHE_BYTES, store_cache_bytes: CACHE_BYTES };
+        let (journal, rest, recovery) = open_with_backends(disk.file(JOURNAL), disk.file(STORE), options)?;
+        let boot = recovery.boot();
         let (mut model, mut keys) = (Model::default(), BTreeSet::new());
         let mut dirty = BTreeSet::new();
         let mut new_orders = BTreeSet::new();
@@ -177,25 +200,44 @@ impl Run {
             frames.push(no);
         }
         assert_eq!(report.missing, vec![], "the store contains what was trimmed");
-        let states = vec![model];
-        Ok(Run { journal, rest, encoders, frames, states, acknowledged: Vec::new(), dirty, new_orders })
+        check_lists(&rest, &model)?;
+        Ok(Run {
+            boot,
+            journal,
+            rest,
+            encoders,
+            frames,
+            states: vec![model],
+            acknowledged: Vec::new(),
+            slots: vec![disk.operations()],
+            may_be_gone: 0,
+            at_checkpoints: Vec::new(),
+            dirty,
+            new_orders,
+        })
     }
 
     pub(crate) fn state(&self) -> &Model {
         self.states.last().expect("the first state is there from the start")
     }
 
-    /// Random commits with checkpoints in between; stops at the first error.
+    /// Random commits with checkpoints in between, and whatever `beside` does at the same time; stops at the first
+    /// error.
     pub(crate) fn work(
         &mut self,
         disk: &Disk,
         random: &mut Random,
         commits: usize,
+        beside: &mut dyn FnMut(&mut Random) -> Result<(), StorageError>,
     ) -> Result<(), StorageError> {
         for no in 1..=commits {
             self.commit(disk, random)?;
+            if random.below(4) == 0 {
+                beside(random)?;
+            }
+            self.slots.push(disk.operations());
             if no % CHECKPOINT_EVERY == 0 {
-                self.checkpoint(disk, random)?;
+                self.checkpoint(disk, random, beside)?;
             }
         }
         Ok(())
@@ -264,8 +306,14 @@ impl Run {
     }
 
     /// As the broker does it: totals as of the start; the rows exported in two halves with commits in between,
-    /// so that the second half contains later changes; then the journal is trimmed up to the start.
-    fn checkpoint(&mut self, disk: &Disk, random: &mut Random) -> Result<(), StorageError> {
+    /// so that the second half contains later changes; written while commits go on; then the journal is trimmed up to
+    /// the start, and what is old is forgotten.
+    fn checkpoint(
+        &mut self,
+        disk: &Disk,
+        random: &mut Random,
+        beside: &mut dyn FnMut(&mut Random) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
         let dirty = std::mem::take(&mut self.dirty);
         let orders = std::mem::take(&mut self.new_orders);
         let totals: Vec<(ShardNo, FrameNo)> = (0..SHARDS).map(ShardNo).zip(self.frames.clone()).collect();
@@ -287,9 +335,25 @@ impl Run {
             })
             .collect();
         let start = CommitNo(self.commit(disk, random)?.0 - 1);
+        self.slots.push(disk.operations());
         let second = self.part(dirty.iter().filter(|seq| *seq % 2 == 1));
         self.rest.write(Checkpoint { parts: vec![first, second], totals })?;
-        self.journal.trim(start)
+        self.commit(disk, random)?;
+        beside(random)?;
+        self.slots.push(disk.operations());
+        self.journal.trim(start)?;
+        self.expire(disk)
+    }
+
+    /// Forgets what was accepted before the checkpoint before the last one: all that it brought has left the journal.
+    fn expire(&mut self, disk: &Disk) -> Result<(), StorageError> {
+        let now = self.state().orders.last().copied().unwrap_or(0);
+        self.at_checkpoints.push(now);
+        let Some(&[before, _, _]) = self.at_checkpoints.last_chunk::<3>() else { return Ok(()) };
+        self.may_be_gone = before;
+        self.rest.expire(UnixMs(before), UnixMs(0), EXPIRED_MAX)?;
+        self.slots.push(disk.operations());
+        Ok(())
     }
 
     fn part<'a>(&self, seqs: impl Iterator<Item = &'a u64>) -> ImagePart {
@@ -302,6 +366,23 @@ impl Run {
         part.no_longer_live = part.ended.iter().map(|row| row.id.seq).collect();
         part
     }
+}
+
+/// What a server's list names has ended, is whole, and is listed once.
+fn check_lists(rest: &RedbRest, model: &Model) -> Result<(), StorageError> {
+    for server in 1..=u32::from(SHARDS) {
+        let page = rest.ended(ServerId(server), None, None, usize::MAX)?;
+        let mut listed = BTreeSet::new();
+        for found in &page.commands {
+            let seq = found.id.seq.0;
+            let known =
+                model.commands.get(&seq).unwrap_or_else(|| panic!("{seq} is listed and was never asked"));
+            assert_eq!(known.status, Status::Completed, "{seq} is listed as ended");
+            assert_eq!(*found, row(seq, known), "a row at rest is whole");
+            assert!(listed.insert(seq), "{seq} is listed twice");
+        }
+    }
+    Ok(())
 }
 
 fn random_len(seq: u64) -> usize {

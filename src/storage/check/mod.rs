@@ -11,7 +11,7 @@ use redb::{
 };
 
 use super::error::{DbFile, StorageError};
-use super::open::{JOURNAL_FILE, STORE_FILE};
+use super::open::{JOURNAL_FILE, STORE_FILE, refuse_empty};
 use super::record::Flaw;
 use super::registry::REGISTRY_FILE;
 use super::tables::{FORMAT_KEY, FORMAT_VERSION, META};
@@ -182,6 +182,7 @@ fn open(dir: &Path, name: &str, check: bool) -> Result<Database, StorageError> {
     let file = DbFile::new(&path);
     // redb's locks need a file that could be written.
     let opened = fs::OpenOptions::new().read(true).write(true).open(&path);
+    let opened = opened.and_then(|opened| refuse_empty(&opened).map(|()| opened));
     let backend = Overlay::new(opened.map_err(|error| file.io("open", &error))?);
     Builder::new()
         .set_cache_size(CACHE_BYTES)

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use redb::{Builder, Database, ReadableTable, StorageBackend, TableDefinition, WriteTransaction};
+use redb::{Database, ReadableTable, StorageBackend, TableDefinition, WriteTransaction};
 
 use super::audit_table::{AuditReader, BOUNDS, Shares, Trail};
 use super::rows::{KeyRecord, RegistryMeta, RegistryRows, RowChange, ServerRecord};
@@ -46,25 +46,22 @@ impl RegistryDb {
     /// `InUse` when another process has it, `TooNew`, `Damaged` (names table and key), `Full`, `Io`.
     pub fn open(dir: &Path) -> Result<(RegistryDb, RegistryRows), StorageError> {
         make_dir(dir).map_err(|error| DbFile::new(dir).io("make", &error))?;
-        let opening = Opening::prepare(dir, REGISTRY_FILE, false)?;
-        let file = opening.file.clone();
-        let db = opening.open(true, CACHE_BYTES)?;
-        RegistryDb::over(db, file)
+        RegistryDb::over(Opening::prepare(dir, REGISTRY_FILE, false)?)
     }
 
-    /// Opens the registry on any storage: for tests that fail writes.
+    /// Opens the registry on any storage: for tests that record, fail or tear writes.
     ///
     /// # Errors
     /// As [`RegistryDb::open`].
     pub fn open_with_backend(
         backend: impl StorageBackend,
     ) -> Result<(RegistryDb, RegistryRows), StorageError> {
-        let file = DbFile::new(Path::new(REGISTRY_FILE));
-        let db = Builder::new().create_with_backend(backend).map_err(file.redb("open"))?;
-        RegistryDb::over(db, file)
+        RegistryDb::over(Opening::over(REGISTRY_FILE, backend))
     }
 
-    fn over(db: Database, file: DbFile) -> Result<(RegistryDb, RegistryRows), StorageError> {
+    fn over(opening: Opening<impl StorageBackend>) -> Result<(RegistryDb, RegistryRows), StorageError> {
+        let file = opening.file.clone();
+        let db = opening.open(CACHE_BYTES)?;
         let mut this = RegistryDb { db: Arc::new(db), file, shares: Shares::new() };
         let rows = this.load()?;
         Ok((this, rows))
