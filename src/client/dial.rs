@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::Uri;
 use rustls::pki_types::ServerName;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::error::{ClientError, OptionsError};
@@ -57,13 +58,17 @@ impl Address {
         &self.text
     }
 
-    /// Connects; callers bound it by a timeout.
-    pub(super) async fn dial(&self) -> Result<Stream, SocketError> {
+    /// Connects and says the first bytes, which may be secret: through TLS only once the broker's certificate is accepted.
+    /// Callers bound it by a timeout.
+    pub(super) async fn dial(&self, first: &[u8]) -> Result<Stream, SocketError> {
         let lost = |error: io::Error| SocketError::Lost(format!("cannot connect to {}: {error}", self.text));
-        let socket = TcpStream::connect(&self.text).await.map_err(lost)?;
+        let mut socket = TcpStream::connect(&self.text).await.map_err(lost)?;
         socket.set_nodelay(true).map_err(lost)?;
-        let Some(secure) = &self.secure else { return Ok(socket.into()) };
-        match Stream::connect(socket, &secure.tls, secure.name.clone()).await {
+        let Some(secure) = &self.secure else {
+            socket.write_all(first).await.map_err(lost)?;
+            return Ok(socket.into());
+        };
+        match Stream::connect(socket, &secure.tls, secure.name.clone(), first).await {
             Ok(stream) => {
                 secure.accepted.store(true, Ordering::Relaxed);
                 Ok(stream)

@@ -13,8 +13,13 @@ mod problem;
 mod quic;
 mod self_signed;
 mod server;
+mod sessions;
 mod stream;
 
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use rustls::CipherSuite;
@@ -28,12 +33,18 @@ pub use problem::CertificateProblem;
 #[cfg(feature = "quic")]
 pub(crate) use quic::QuicTls;
 pub use server::ServerTls;
+pub use sessions::SessionClock;
 pub(crate) use stream::Stream;
 
 /// What is spoken inside TLS on TCP.
 const ALPN_HTTP: &[u8] = b"http/1.1";
 /// What is spoken inside QUIC.
 const ALPN_QUIC: &[u8] = b"fluxrelay.v1";
+
+/// Makes a folder that its owner alone may open, where there is none.
+fn make_private_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
 
 /// The one provider of cryptography, with rustls' suites: TLS 1.3, and of TLS 1.2 those with forward secrecy. AES-128 with
 /// SHA-256 stands first: processors have instructions for both, and SHA-384 takes a seventh of a handshake without.

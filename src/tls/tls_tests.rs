@@ -143,6 +143,32 @@ fn sessions_are_resumed_until_the_certificate_changes() {
 }
 
 #[test]
+fn sessions_that_are_kept_are_resumed_after_a_restart_and_not_with_other_keys() {
+    let pki = Pki::new();
+    let (here, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = |folder: &tempfile::TempDir| {
+        let tls = open(&pki, "a.crt", "a.key").unwrap();
+        tls.keep_sessions(folder.path(), Arc::new(now));
+        tls
+    };
+    let client = trusting(&pki);
+    let kind = |tls: &ServerTls| {
+        shake(tls.http(), &client, "localhost").unwrap().client.handshake_kind().unwrap()
+    };
+    assert_ne!(kind(&server(&here)), HandshakeKind::Resumed);
+    assert_eq!(kind(&server(&here)), HandshakeKind::Resumed);
+    assert_ne!(kind(&server(&elsewhere)), HandshakeKind::Resumed, "it is done in full instead");
+    let tls = server(&elsewhere);
+    assert_eq!(kind(&tls), HandshakeKind::Resumed);
+    tls.reload().unwrap();
+    assert_eq!(kind(&tls), HandshakeKind::Resumed, "the same certificate was read again");
+    pki.issue("a", |_| {});
+    tls.reload().unwrap();
+    assert_ne!(kind(&tls), HandshakeKind::Resumed);
+    assert_eq!(kind(&tls), HandshakeKind::Resumed);
+}
+
+#[test]
 fn a_broken_new_certificate_leaves_the_old_one() {
     let pki = Pki::new();
     let tls = open(&pki, "a.crt", "a.key").unwrap();
@@ -232,8 +258,7 @@ fn a_pinned_certificate_without_its_key_is_refused() {
         real.0.current.0.load().pair.cert.clone(),
         thief.0.current.0.load().pair.key.clone(),
     );
-    let identity = Identity { pair: Arc::new(stolen), tickets: Ticketer::new().unwrap() };
-    thief.0.current.0.store(Arc::new(identity));
+    thief.0.current.0.store(Identity::new(stolen, None).unwrap());
     let client = ClientTls::new(&Trust::Fingerprint(real.fingerprint())).unwrap();
     assert_eq!(thief.fingerprint(), real.fingerprint());
     assert!(shake(thief.http(), &client, "localhost").is_err());
