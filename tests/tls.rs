@@ -268,7 +268,8 @@ async fn after_a_kill_everybody_resumes_and_still_has_to_log_in() {
     let flags = ["--tls-self-signed"];
     let mut broker = Broker::start(&flags);
     let fingerprint = broker.fingerprint.clone().expect("it is printed");
-    let trust = ClientTls::new(&Trust::Fingerprint(fingerprint.parse().expect("a fingerprint"))).expect("TLS");
+    let trust =
+        ClientTls::new(&Trust::Fingerprint(fingerprint.parse().expect("a fingerprint"))).expect("TLS");
     let mut plugins = Vec::new();
     for number in 0..PLUGINS {
         let mut add = fluxrelay();
@@ -295,8 +296,7 @@ async fn after_a_kill_everybody_resumes_and_still_has_to_log_in() {
         });
         for (plugin, epoch) in &mut plugins {
             let mut state = plugin.state();
-            let again =
-                state.wait_for(|state| matches!(state, ClientState::Connected(now) if now != epoch));
+            let again = state.wait_for(|state| matches!(state, ClientState::Connected(now) if now != epoch));
             timeout(PATIENCE, again).await.expect("in time").expect("it goes on");
             *epoch = connected(plugin).await;
         }

@@ -78,7 +78,8 @@ impl Upgrade {
                 return Err(UpgradeError::Lost("the connection ended before the upgrade's answer".into()));
             }
             let parsed = Answer::try_parse(&head);
-            let parsed = parsed.map_err(|_| UpgradeError::Lost("the answer to the upgrade is no HTTP".into()))?;
+            let parsed =
+                parsed.map_err(|_| UpgradeError::Lost("the answer to the upgrade is no HTTP".into()))?;
             if let Some((bytes, answer)) = parsed {
                 check(&answer, &self.key)?;
                 head.advance(bytes);

@@ -11,6 +11,7 @@ mod pem;
 mod problem;
 #[cfg(feature = "quic")]
 mod quic;
+mod returning;
 mod self_signed;
 mod server;
 mod sessions;
@@ -22,8 +23,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use rustls::CipherSuite;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::{CipherSuite, NamedGroup};
 
 pub(crate) use client::server_name;
 pub use client::{ClientTls, Trust};
@@ -32,6 +33,7 @@ pub use fingerprint::{Fingerprint, FingerprintError};
 pub use problem::CertificateProblem;
 #[cfg(feature = "quic")]
 pub(crate) use quic::QuicTls;
+pub(crate) use returning::ReturningTls;
 pub use server::ServerTls;
 pub use sessions::SessionClock;
 pub(crate) use stream::Stream;
@@ -53,6 +55,16 @@ fn provider() -> Arc<CryptoProvider> {
         let mut provider = aws_lc_rs::default_provider();
         provider.cipher_suites.sort_by_key(|suite| !is_quick(suite.suite()));
         provider.into()
+    });
+    PROVIDER.clone()
+}
+
+/// The same, with the key exchanges without ML-KEM first: for handshakes that rest on a session.
+fn quick_provider() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+        let mut quick = CryptoProvider::clone(&provider());
+        quick.kx_groups.sort_by_key(|group| group.name() == NamedGroup::X25519MLKEM768);
+        quick.into()
     });
     PROVIDER.clone()
 }

@@ -144,7 +144,11 @@ fn a_key_that_cannot_be_written_is_not_used() {
     assert_eq!(sessions.encrypt(SESSION).unwrap()[..NUMBER_BYTES], before[..NUMBER_BYTES]);
     std::fs::remove_dir(&beside).unwrap();
     sessions.renew_if_due();
-    assert_eq!(sessions.encrypt(SESSION).unwrap()[..NUMBER_BYTES], before[..NUMBER_BYTES], "not at once again");
+    assert_eq!(
+        sessions.encrypt(SESSION).unwrap()[..NUMBER_BYTES],
+        before[..NUMBER_BYTES],
+        "not at once again"
+    );
     place.at(NOW + DAY + ROTATION_PAUSE.0);
     sessions.renew_if_due();
     assert_ne!(sessions.encrypt(SESSION).unwrap()[..NUMBER_BYTES], before[..NUMBER_BYTES]);

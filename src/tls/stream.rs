@@ -2,15 +2,16 @@
 
 use std::io::{self, Write};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rustls::HandshakeKind;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, HandshakeKind};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
-use super::{ClientTls, ServerTls};
+use super::ServerTls;
 use crate::limits::TLS_UNSENT_BYTES_MAX;
 
 /// One socket's bytes. Through TLS, what was written may wait in it until it is flushed.
@@ -35,11 +36,11 @@ impl Stream {
     /// not before the server's certificate is accepted. Callers bound it by a timeout.
     pub(crate) async fn connect(
         socket: TcpStream,
-        tls: &ClientTls,
+        config: Arc<ClientConfig>,
         name: ServerName<'static>,
         first: &[u8],
     ) -> io::Result<Stream> {
-        let connector = TlsConnector::from(tls.config());
+        let connector = TlsConnector::from(config);
         let mut taken = Ok(0);
         let limited = |session: &mut rustls::ClientConnection| {
             session.set_buffer_limit(Some(TLS_UNSENT_BYTES_MAX));
