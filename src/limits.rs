@@ -120,6 +120,11 @@ pub const PEM_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const TLS_UNSENT_BYTES_MAX: usize = 16 * 1024;
 /// TLS sessions that one client remembers for resumption: those of one broker.
 pub const TLS_SESSIONS_KEPT: usize = 8;
+/// A key of TLS session tickets is current for so long, then for as long the one before it: a session can be resumed for one
+/// day, and by no means for more than two.
+pub const TLS_SESSION_KEY_ROTATION_MS: u64 = 24 * 3600 * 1000;
+/// Bytes of a TLS session ticket: a session's secret, its server's name and protocol.
+pub const TLS_TICKET_BYTES_MAX: usize = 1024;
 
 /// TLS handshakes over TCP that have their turn at once, for each thread at the doors: enough to keep it busy while peers a few
 /// dozen milliseconds away answer. Each more is begun earlier and ended later; of a thousand at once most would be given up

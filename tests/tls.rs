@@ -1,12 +1,23 @@
 //! TLS by the real binary: settings, the fingerprint that is printed, the command line's trust, SIGHUP and changed files.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use fluxrelay::client::{
+    BackoffOptions, ClientState, ClientTls, DeliveredCommand, PluginClient, PluginOptions, Report, Trust,
+};
+use fluxrelay::ids::SessionEpoch;
 use rustix::process::{Pid, Signal, kill_process};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, DEFAULT_VERSIONS, HandshakeKind, RootCertStore};
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 #[path = "support/pki.rs"]
 mod pki;
@@ -41,8 +52,22 @@ impl Broker {
     }
 
     fn start_in(folder: TempDir, flags: &[&str]) -> Broker {
+        Broker::start_at("127.0.0.1:0", folder, flags)
+    }
+
+    /// `kill -9`, and a start at the same address with the same data, which may be changed in between.
+    fn kill_and_restart(&mut self, flags: &[&str], change: impl FnOnce(&Path)) {
+        self.process.kill().expect("it runs");
+        self.process.wait().expect("a child");
+        change(&self.folder.path().join("fluxrelay-data"));
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"));
+        let (_, address) = self.url.split_once("://").expect("a URL");
+        *self = Broker::start_at(address, folder, flags);
+    }
+
+    fn start_at(listen: &str, folder: TempDir, flags: &[&str]) -> Broker {
         let mut process = fluxrelay()
-            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "fluxrelay-data"])
+            .args(["serve", "--listen", listen, "--data-dir", "fluxrelay-data"])
             .args(flags)
             .current_dir(folder.path())
             .stdout(Stdio::piped())
@@ -74,6 +99,21 @@ impl Broker {
             .expect("the binary starts")
     }
 
+    /// One handshake with this client's sessions: whether it was resumed, and the metrics that came through it.
+    fn metrics(&self, client: &Arc<ClientConfig>) -> (HandshakeKind, String) {
+        let (_, address) = self.url.split_once("://").expect("a URL");
+        let mut socket = TcpStream::connect(address).expect("it listens");
+        let name = ServerName::try_from("localhost").expect("a name");
+        let mut session = ClientConnection::new(client.clone(), name).expect("a session");
+        let mut stream = rustls::Stream::new(&mut session, &mut socket);
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .expect("it reads");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("an answer");
+        (session.handshake_kind().expect("it is over"), text)
+    }
+
     fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.process.id().cast_signed()).expect("a process id");
         kill_process(pid, signal).expect("it runs");
@@ -103,6 +143,26 @@ fn lines(from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
         BufReader::new(from).lines().map_while(Result::ok).for_each(|line| drop(say.send(line)))
     });
     said
+}
+
+/// A client that trusts this CA, with sessions of its own.
+fn client(ca: &Path) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca).expect("a certificate")).expect("a CA");
+    let config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+        .with_protocol_versions(DEFAULT_VERSIONS)
+        .expect("suites");
+    Arc::new(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// The value of a counter in the metrics.
+fn value(metrics: &str, name: &str) -> u64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in\n{metrics}")).parse().expect("a number")
+}
+
+async fn connected(plugin: &PluginClient) -> SessionEpoch {
+    timeout(PATIENCE, plugin.connected()).await.expect("in time").expect("it goes on")
 }
 
 fn stderr(output: &Output) -> String {
@@ -200,6 +260,76 @@ fn the_certificate_is_read_again_on_sighup_and_when_it_changes() {
     pki.issue("a", |_| {});
     let third = fingerprint_in(&broker.logs("read again"));
     assert!(accepts(&third) && !accepts(&second));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_kill_everybody_resumes_and_still_has_to_log_in() {
+    const PLUGINS: u64 = 8;
+    let flags = ["--tls-self-signed"];
+    let mut broker = Broker::start(&flags);
+    let fingerprint = broker.fingerprint.clone().expect("it is printed");
+    let trust =
+        ClientTls::new(&Trust::Fingerprint(fingerprint.parse().expect("a fingerprint"))).expect("TLS");
+    let mut plugins = Vec::new();
+    for number in 0..PLUGINS {
+        let mut add = fluxrelay();
+        add.args(["server", "add", &format!("server {number}"), "--json", "--url", &broker.url]);
+        add.args(["--tls-fingerprint", &fingerprint]).current_dir(broker.folder.path());
+        let added = add.output().expect("the binary starts");
+        let answer: serde_json::Value = serde_json::from_slice(&added.stdout).expect("JSON");
+        let mut options = PluginOptions::new(&broker.url, answer["token"].as_str().expect("a token"));
+        options.tls = Some(trust.clone());
+        let (first, longest) = (Duration::from_millis(50), Duration::from_millis(500));
+        options.backoff = BackoffOptions { first, longest };
+        let nothing = |_: Vec<DeliveredCommand>, _: &mut Vec<Report>| {};
+        let plugin = PluginClient::start(options, nothing).await.expect("it starts");
+        let epoch = connected(&plugin).await;
+        plugins.push((plugin, epoch));
+    }
+    let ca = broker.folder.path().join("fluxrelay-data/tls-self-signed.crt");
+    // The second time the keys of sessions are lost.
+    for resumed in [PLUGINS, 0] {
+        broker.kill_and_restart(&flags, |data| {
+            if resumed == 0 {
+                std::fs::remove_file(data.join("tls-sessions.key")).expect("it is there");
+            }
+        });
+        for (plugin, epoch) in &mut plugins {
+            let mut state = plugin.state();
+            let again = state.wait_for(|state| matches!(state, ClientState::Connected(now) if now != epoch));
+            timeout(PATIENCE, again).await.expect("in time").expect("it goes on");
+            *epoch = connected(plugin).await;
+        }
+        let (kind, metrics) = broker.metrics(&client(&ca));
+        assert_ne!(kind, HandshakeKind::Resumed, "its first");
+        let counted = |name| value(&metrics, name);
+        // A plugin may have needed more than one, if its first came to nothing.
+        assert!(counted("fluxrelay_tls_handshakes_total") > PLUGINS);
+        let found = counted("fluxrelay_tls_handshakes_resumed_total");
+        assert!(if resumed == 0 { found == 0 } else { found >= resumed }, "{found} of {resumed}");
+        assert_eq!(counted("fluxrelay_logins_by_ticket_total"), PLUGINS, "TLS let nobody in");
+    }
+}
+
+#[test]
+fn a_new_certificate_ends_sessions_and_the_same_one_read_again_does_not() {
+    let pki = Pki::new();
+    let flags = flags(&pki);
+    let broker = Broker::start(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let client = client(&pki.path("ca.crt"));
+    let resumes = || broker.metrics(&client).0 == HandshakeKind::Resumed;
+    assert!(!resumes() && resumes() && resumes());
+    broker.signal(Signal::HUP);
+    broker.logs("read again");
+    assert!(resumes());
+    let keys = broker.folder.path().join("fluxrelay-data/tls-sessions.key");
+    std::fs::remove_file(&keys).expect("it is there");
+    broker.signal(Signal::HUP);
+    broker.logs("read again");
+    assert!(keys.exists() && !resumes() && resumes(), "without the file of their keys they end");
+    pki.issue("a", |_| {});
+    broker.logs("read again");
+    assert!(!resumes() && resumes());
 }
 
 #[test]

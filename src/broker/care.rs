@@ -11,8 +11,8 @@ use std::sync::Arc;
 use super::numbers::floors;
 use super::registry::{Actor, AuditAction, AuditOutcome, AuditRecord, AuditTarget};
 use crate::credentials::{
-    ADMIN_FILE, DataKey, DataKeyFile, KeysFound, SECRET_FILE, Sealer, Subject, TICKET_KEYS_FILE,
-    TLS_CERT_FILE, TLS_KEY_FILE, TicketKeys,
+    ADMIN_FILE, DataKey, DataKeyFile, KeysFound, SECRET_FILE, SESSION_KEYS_FILE, Sealer, Subject,
+    TICKET_KEYS_FILE, TLS_CERT_FILE, TLS_KEY_FILE, TicketKeys,
 };
 use crate::ids::AuditId;
 use crate::limits::NAME_BYTES_MAX;
@@ -89,7 +89,7 @@ pub fn check(dir: &Path, watcher: &mut dyn Watcher) -> Result<CheckReport, Stora
     let mut report = storage::check(dir, watcher)?;
     let data_key = check_data_key(dir, &mut report);
     check_others(dir, data_key.as_ref(), &mut report);
-    for name in KEPT_FILES.into_iter().chain([TICKET_KEYS_FILE]).chain(DATABASE_FILES) {
+    for name in KEPT_FILES.into_iter().chain([TICKET_KEYS_FILE, SESSION_KEYS_FILE]).chain(DATABASE_FILES) {
         let mode = fs::metadata(dir.join(name)).map_or(0, |found| found.permissions().mode() & 0o777);
         if mode & 0o077 != 0 && name != TLS_CERT_FILE {
             let flaw = format!("others may open it: its mode is {mode:o}");

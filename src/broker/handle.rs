@@ -206,6 +206,11 @@ impl Handle {
         self.inner.snapshot()
     }
 
+    /// Notes that a TLS handshake was done.
+    pub fn on_handshake(&self, resumed: bool) {
+        self.inner.doors.on_handshake(resumed);
+    }
+
     /// Notes that somebody was turned away at a limit.
     pub fn on_limit(&self, limit: Limit) {
         self.inner.limited.on(limit);

@@ -17,7 +17,7 @@ use super::quotas::{QuotaSettings, Quotas};
 use super::registry::Registry;
 use super::request::{BrokerError, OrderRequest, Published, RequestedCommand, Target};
 use super::shard_thread::CALLS;
-use super::stats::{JournalStats, Snapshot};
+use super::stats::{DoorStats, JournalStats, Snapshot};
 use crate::credentials::Fingerprints;
 use crate::engine::{Counters, Input, KeyDigest, NewCommand, NewOrder, OrderRow, Refusal, Reply, ReplyTo};
 use crate::ids::{ConnId, OrderId, ServerId, ShardNo, StoreId};
@@ -39,6 +39,7 @@ pub(crate) struct Inner {
     /// One per shard: written by its thread, read for metrics.
     pub(super) counters: Vec<Mutex<Counters>>,
     pub(super) journal_stats: JournalStats,
+    pub(super) doors: DoorStats,
     pub(super) limited: Limited,
     pub(super) stopping: AtomicBool,
     pub(super) failure: watch::Sender<Option<StorageError>>,
@@ -232,6 +233,7 @@ impl Inner {
             snapshot.add(&counters.lock());
         }
         self.journal_stats.add_to(&mut snapshot);
+        self.doors.add_to(&mut snapshot);
         snapshot.queued_inputs = self.shards.iter().map(|shard| shard.waiting() as u64).sum();
         snapshot
     }

@@ -26,7 +26,7 @@ use super::numbers::first_seq;
 use super::quotas::{QuotaSettings, Quotas};
 use super::registry::{FirstStart, Registry, RegistryOptions};
 use super::shard_thread::ShardThread;
-use super::stats::JournalStats;
+use super::stats::{DoorStats, JournalStats};
 use super::{journal_thread, keeper};
 use crate::credentials::HashCost;
 use crate::engine::{self, Counters, Output, Shard};
@@ -139,6 +139,7 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
         runtime: tokio::runtime::Handle::current(),
         counters: shards.iter().map(|_| Mutex::new(Counters::default())).collect(),
         journal_stats: JournalStats::default(),
+        doors: DoorStats::default(),
         limited: Limited::default(),
         stopping: AtomicBool::new(false),
         failure,

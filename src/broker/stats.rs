@@ -1,4 +1,4 @@
-//! Counters and gauges; every one is written by a single thread and read by anybody.
+//! Counters and gauges; but for those of the doors, every one is written by a single thread and read by anybody.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -35,6 +35,10 @@ pub struct Snapshot {
     pub checkpoints: u64,
     /// Inputs waiting for shards now.
     pub queued_inputs: u64,
+    /// TLS handshakes over TCP that were done.
+    pub handshakes: u64,
+    /// Of them, those that resumed an earlier session.
+    pub handshakes_resumed: u64,
 }
 
 impl Snapshot {
@@ -51,6 +55,25 @@ impl Snapshot {
         for (sum, count) in self.by_status.iter_mut().zip(counters.by_status) {
             *sum += count;
         }
+    }
+}
+
+/// What is counted at the doors, by all their threads.
+#[derive(Debug, Default)]
+pub(super) struct DoorStats {
+    full: AtomicU64,
+    resumed: AtomicU64,
+}
+
+impl DoorStats {
+    pub(super) fn on_handshake(&self, resumed: bool) {
+        let counter = if resumed { &self.resumed } else { &self.full };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_to(&self, snapshot: &mut Snapshot) {
+        snapshot.handshakes_resumed = self.resumed.load(Ordering::Relaxed);
+        snapshot.handshakes = self.full.load(Ordering::Relaxed) + snapshot.handshakes_resumed;
     }
 }
 

@@ -1,6 +1,7 @@
 //! The broker's certificate: read at start, and kept current while the broker runs.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::Signal;
@@ -11,7 +12,7 @@ use super::exit::CliError;
 use crate::config::Config;
 use crate::tls::{ServerTls, TlsError};
 
-/// How often its files are looked at. A look costs two `stat` calls.
+/// How often its files and the age of its sessions' key are looked at. A look costs two `stat` calls.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// The certificate that the settings name, if they name one.
@@ -23,10 +24,11 @@ pub(super) fn open(config: &Config) -> Result<Option<ServerTls>, CliError> {
     };
     let tls = opened.map_err(|error| CliError::usage(error.to_string()))?;
     warn_of_dates(&tls);
+    tls.keep_sessions(&config.data_dir, Arc::new(clock::unix_now));
     Ok(Some(tls))
 }
 
-/// Reads the certificate again at each SIGHUP and whenever its files change, for ever. One that cannot be used is
+/// Reads the certificate again at each SIGHUP and whenever its files change, and renews the key of its sessions, for ever. One that cannot be used is
 /// logged, and the old one stays.
 pub(super) async fn keep_current(tls: Option<ServerTls>, mut hangup: Signal) -> Infallible {
     let mut look = interval(LOOK_EVERY);
@@ -41,7 +43,10 @@ pub(super) async fn keep_current(tls: Option<ServerTls>, mut hangup: Signal) -> 
             continue;
         };
         let working = tls.clone();
-        let read = move || if asked { Some(working.reload()) } else { working.reload_if_changed() };
+        let read = move || {
+            working.renew_session_key();
+            if asked { Some(working.reload()) } else { working.reload_if_changed() }
+        };
         match tokio::task::spawn_blocking(read).await {
             Ok(Some(result)) => tell(tls, result),
             Ok(None) => {}

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::Uri;
 use rustls::pki_types::ServerName;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::error::{ClientError, OptionsError};
 use super::socket::SocketError;
-use crate::tls::{CertificateProblem, ClientTls, Stream, Trust, server_name};
+use crate::tls::{CertificateProblem, ClientTls, ReturningTls, Stream, Trust, server_name};
 
 /// Where the broker is, and whom to trust there.
 #[derive(Clone)]
@@ -21,7 +22,7 @@ pub(super) struct Address {
 
 #[derive(Clone)]
 struct Secure {
-    tls: ClientTls,
+    tls: Arc<ReturningTls>,
     name: ServerName<'static>,
     /// A certificate of this broker was accepted before.
     accepted: Arc<AtomicBool>,
@@ -46,9 +47,10 @@ impl Address {
         }
         let name = server_name(host).ok_or_else(|| bad("no certificate can be for its host"))?;
         let tls = match tls {
-            Some(tls) => tls.for_one_client(),
-            None => ClientTls::new(&Trust::System)?,
+            Some(tls) => ReturningTls::new(tls),
+            None => ReturningTls::new(&ClientTls::new(&Trust::System)?),
         };
+        let tls = Arc::new(tls);
         Ok(Address { text, secure: Some(Secure { tls, name, accepted: Arc::default() }) })
     }
 
@@ -57,19 +59,36 @@ impl Address {
         &self.text
     }
 
-    /// Connects; callers bound it by a timeout.
-    pub(super) async fn dial(&self) -> Result<Stream, SocketError> {
-        let lost = |error: io::Error| SocketError::Lost(format!("cannot connect to {}: {error}", self.text));
-        let socket = TcpStream::connect(&self.text).await.map_err(lost)?;
-        socket.set_nodelay(true).map_err(lost)?;
-        let Some(secure) = &self.secure else { return Ok(socket.into()) };
-        match Stream::connect(socket, &secure.tls, secure.name.clone()).await {
-            Ok(stream) => {
-                secure.accepted.store(true, Ordering::Relaxed);
-                Ok(stream)
+    /// Connects and says the first bytes, which may be secret: through TLS only once the broker has proved who it is. Callers
+    /// bound it by a timeout, and dial one connection at a time.
+    pub(super) async fn dial(&self, first: &[u8]) -> Result<Stream, SocketError> {
+        let Some(secure) = &self.secure else {
+            let mut socket = self.connect().await?;
+            socket.write_all(first).await.map_err(|error| self.lost(&error))?;
+            return Ok(socket.into());
+        };
+        if let Some(config) = secure.tls.quick() {
+            let opened = Stream::connect(self.connect().await?, config, secure.name.clone(), first).await;
+            if !secure.tls.was_not_resumed() {
+                opened.iter().for_each(|_| secure.tls.on_resumed());
+                return opened.map_err(|error| self.no_tls(secure, &error));
             }
-            Err(error) => Err(self.no_tls(secure, &error)),
         }
+        let (socket, config) = (self.connect().await?, secure.tls.full());
+        let opened = Stream::connect(socket, config, secure.name.clone(), first).await;
+        let stream = opened.map_err(|error| self.no_tls(secure, &error))?;
+        secure.accepted.store(true, Ordering::Relaxed);
+        Ok(stream)
+    }
+
+    async fn connect(&self) -> Result<TcpStream, SocketError> {
+        let socket = TcpStream::connect(&self.text).await.map_err(|error| self.lost(&error))?;
+        socket.set_nodelay(true).map_err(|error| self.lost(&error))?;
+        Ok(socket)
+    }
+
+    fn lost(&self, error: &io::Error) -> SocketError {
+        SocketError::Lost(format!("cannot connect to {}: {error}", self.text))
     }
 
     fn no_tls(&self, secure: &Secure, error: &io::Error) -> SocketError {

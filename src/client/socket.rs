@@ -12,7 +12,7 @@ use super::dial::Address;
 use super::error::{ClientError, OptionsError};
 #[cfg(feature = "quic")]
 use super::quic::QuicTarget;
-use super::upgrade::{UpgradeError, UpgradeRequest, upgrade};
+use super::upgrade::{UpgradeError, UpgradeRequest};
 #[cfg(feature = "quic")]
 use crate::carrier::Quic;
 use crate::carrier::{Fault, Step, WebSocket, Wire};
@@ -154,9 +154,10 @@ impl WebSocketTarget {
 
     async fn dial(&self) -> Result<WebSocket<Stream>, SocketError> {
         let address = self.address.text();
-        let stream = self.address.dial().await?;
-        match upgrade(stream, self.request.clone()).await {
-            Ok((stream, part)) => Ok(WebSocket::client(stream, part, READ_BYTES)),
+        let upgrade = self.request.begin();
+        let mut stream = self.address.dial(&upgrade.request).await?;
+        match upgrade.finish(&mut stream).await {
+            Ok(part) => Ok(WebSocket::client(stream, part, READ_BYTES)),
             Err(UpgradeError::Answered(status)) if status.is_client_error() => {
                 let words = format!("{address} answered {status} to the upgrade: is it a fluxrelay broker?");
                 Err(SocketError::Foreign(ClientError::Foreign(words)))

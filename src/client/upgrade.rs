@@ -1,22 +1,24 @@
 //! The HTTP request that turns a byte stream into a WebSocket, and the answer's check. Knows no frame.
 
-use bytes::Bytes;
-use http_body_util::Empty;
-use hyper::client::conn::http1;
+use std::io;
+
+use bytes::{Buf, Bytes, BytesMut};
 use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode, Version};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use hyper::{Response, StatusCode};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio_tungstenite::tungstenite::handshake::client::{Response as Answer, generate_key};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::handshake::machine::TryParse;
+use zeroize::Zeroizing;
 
 use crate::protocol::SUBPROTOCOL;
 
 /// Bytes of the answer's head at most.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Room for the heads of most answers.
+const HEAD_BYTES: usize = 512;
 
 /// What is asked for.
-#[derive(Clone)]
 pub(super) struct UpgradeRequest {
     /// The path of the role.
     pub(super) path: String,
@@ -35,47 +37,59 @@ pub(super) enum UpgradeError {
     Answered(StatusCode),
 }
 
-/// Upgrades a fresh connection; returns the stream, and what was read behind the answer.
-pub(super) async fn upgrade<S>(stream: S, wanted: UpgradeRequest) -> Result<(S, Bytes), UpgradeError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let lost = |error: hyper::Error| UpgradeError::Lost(error.to_string());
-    let mut builder = http1::Builder::new();
-    builder.max_buf_size(HEAD_BYTES_MAX);
-    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(lost)?;
-    let key = generate_key();
-    let asked = async {
-        let response = sender.send_request(request(wanted, &key)).await.map_err(lost)?;
-        check(&response, &key)?;
-        Ok(hyper::upgrade::on(response))
-    };
-    // The connection's half ends once the stream is handed over, or by its error, which the other half reports better.
-    let (upgrading, _) = tokio::join!(asked, connection.with_upgrades());
-    let parts = upgrading?
-        .await
-        .map_err(lost)?
-        .downcast::<TokioIo<S>>()
-        .expect("hyper was given nothing but this kind of stream");
-    Ok((parts.io.into_inner(), parts.read_buf))
+/// One request: the first bytes of a connection, and what its answer has to prove.
+pub(super) struct Upgrade {
+    /// The whole request.
+    pub(super) request: Zeroizing<Vec<u8>>,
+    key: String,
 }
 
-fn request(wanted: UpgradeRequest, key: &str) -> Request<Empty<Bytes>> {
-    let fixed = [
-        (header::HOST, wanted.host),
-        (header::CONNECTION, HeaderValue::from_static("Upgrade")),
-        (header::UPGRADE, HeaderValue::from_static("websocket")),
-        (header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")),
-        (header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL)),
-        (header::AUTHORIZATION, wanted.bearer),
-        (header::SEC_WEBSOCKET_KEY, HeaderValue::from_str(key).expect("a key is base64")),
-    ];
-    let mut request = Request::new(Empty::new());
-    *request.method_mut() = Method::GET;
-    *request.version_mut() = Version::HTTP_11;
-    *request.uri_mut() = wanted.path.parse().expect("a path that came out of a URL");
-    request.headers_mut().extend(fixed.map(|(name, value)| (Some(name), value)));
-    request
+impl UpgradeRequest {
+    /// As bytes, with a key of its own.
+    pub(super) fn begin(&self) -> Upgrade {
+        let key = generate_key();
+        let parts: [&[u8]; 9] = [
+            b"GET ",
+            self.path.as_bytes(),
+            b" HTTP/1.1\r\nHost: ",
+            self.host.as_bytes(),
+            b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: ",
+            SUBPROTOCOL.as_bytes(),
+            b"\r\nSec-WebSocket-Key: ",
+            key.as_bytes(),
+            b"\r\nAuthorization: ",
+        ];
+        // Whole from the start: what a buffer leaves behind where it grows is not overwritten.
+        let end = b"\r\n\r\n";
+        let length = parts.iter().map(|part| part.len()).sum::<usize>() + self.bearer.len() + end.len();
+        let mut request = Zeroizing::new(Vec::with_capacity(length));
+        parts.into_iter().chain([self.bearer.as_bytes(), end]).for_each(|part| request.extend(part));
+        Upgrade { request, key }
+    }
+}
+
+impl Upgrade {
+    /// Reads the answer to the request; returns what came behind its head.
+    pub(super) async fn finish<S: AsyncRead + Unpin>(self, stream: &mut S) -> Result<Bytes, UpgradeError> {
+        let lost = |error: io::Error| UpgradeError::Lost(error.to_string());
+        let mut head = BytesMut::with_capacity(HEAD_BYTES);
+        loop {
+            if stream.read_buf(&mut head).await.map_err(lost)? == 0 {
+                return Err(UpgradeError::Lost("the connection ended before the upgrade's answer".into()));
+            }
+            let parsed = Answer::try_parse(&head);
+            let parsed =
+                parsed.map_err(|_| UpgradeError::Lost("the answer to the upgrade is no HTTP".into()))?;
+            if let Some((bytes, answer)) = parsed {
+                check(&answer, &self.key)?;
+                head.advance(bytes);
+                return Ok(head.freeze());
+            }
+            if head.len() >= HEAD_BYTES_MAX {
+                return Err(UpgradeError::Lost("the head of the upgrade's answer is too long".into()));
+            }
+        }
+    }
 }
 
 /// Whether the answer is a WebSocket of ours: RFC 6455, section 4.1.
@@ -121,6 +135,77 @@ mod tests {
             response = response.header(*name, *value);
         }
         check(&response.body(()).unwrap(), KEY).is_ok()
+    }
+
+    fn asked() -> Upgrade {
+        let header = HeaderValue::from_static;
+        let (host, bearer) = (header("relay.example:7440"), header("Bearer srv_1.secret"));
+        UpgradeRequest { path: "/v1/plugin/ws".to_owned(), host, bearer }.begin()
+    }
+
+    #[test]
+    fn the_request_is_a_handshake_and_never_the_same() {
+        let upgrade = asked();
+        let text = std::str::from_utf8(&upgrade.request).unwrap();
+        let lines: Vec<&str> = text.strip_suffix("\r\n\r\n").unwrap().split("\r\n").collect();
+        let key = format!("Sec-WebSocket-Key: {}", upgrade.key);
+        assert_eq!(
+            lines,
+            [
+                "GET /v1/plugin/ws HTTP/1.1",
+                "Host: relay.example:7440",
+                "Connection: Upgrade",
+                "Upgrade: websocket",
+                "Sec-WebSocket-Version: 13",
+                "Sec-WebSocket-Protocol: fluxrelay.v1",
+                &key,
+                "Authorization: Bearer srv_1.secret",
+            ]
+        );
+        assert_eq!(upgrade.request.len(), upgrade.request.capacity());
+        assert_ne!(upgrade.key, asked().key);
+    }
+
+    #[tokio::test]
+    async fn the_answer_is_read_to_the_end_of_its_head() {
+        let upgrade = asked();
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {}\r\n\r\nframes",
+            derive_accept_key(upgrade.key.as_bytes())
+        );
+        // Whole, and in pieces of three bytes.
+        let rest = Upgrade { request: Zeroizing::default(), key: upgrade.key.clone() };
+        assert_eq!(rest.finish(&mut answer.as_bytes()).await.unwrap(), "frames");
+        let (mut near, mut far) = tokio::io::duplex(3);
+        let writing = tokio::spawn(async move {
+            tokio::io::AsyncWriteExt::write_all(&mut far, answer.as_bytes()).await.unwrap();
+            far
+        });
+        let behind = upgrade.finish(&mut near).await.unwrap();
+        assert!(b"frames".starts_with(&behind));
+        drop(near);
+        let _ = writing.await;
+    }
+
+    #[tokio::test]
+    async fn other_answers_are_told_apart_and_none_is_read_without_an_end() {
+        let long = format!("HTTP/1.1 101 x\r\nA: {}", "a".repeat(HEAD_BYTES_MAX));
+        for (answer, words) in [
+            ("", "ended before"),
+            ("HTTP/1.1 101 Switching", "ended before"),
+            ("HTTP/1.1 101 x\r\n\r\n", "no WebSocket handshake"),
+            ("SSH-2.0-x\r\n\r\n", "no HTTP"),
+            (long.as_str(), "too long"),
+        ] {
+            match asked().finish(&mut answer.as_bytes()).await {
+                Err(UpgradeError::Lost(reason)) => assert!(reason.contains(words), "{answer:.20}: {reason}"),
+                other => panic!("{answer:.20}: {other:?}"),
+            }
+        }
+        let answer = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\r\n";
+        let told = asked().finish(&mut answer.as_bytes()).await;
+        assert!(matches!(told, Err(UpgradeError::Answered(StatusCode::SERVICE_UNAVAILABLE))));
     }
 
     #[test]

@@ -6,6 +6,8 @@ pub const SECRET_FILE: &str = "secret.key";
 pub const ADMIN_FILE: &str = "admin.key";
 /// The keys of resume tickets. A backup has none: tickets of another past must not be valid again.
 pub const TICKET_KEYS_FILE: &str = "tickets.key";
+/// The keys of TLS sessions. A backup has none, as of tickets.
+pub const SESSION_KEYS_FILE: &str = "tls-sessions.key";
 /// The certificate that the broker made for itself.
 pub const TLS_CERT_FILE: &str = "tls-self-signed.crt";
 /// Its private key.

@@ -9,6 +9,7 @@ mod data_key;
 mod files;
 mod fingerprints;
 mod hash;
+mod key_ring;
 mod misplaced;
 mod private_file;
 mod random;
@@ -18,14 +19,16 @@ mod ticket_keys;
 mod token;
 
 pub use data_key::{DataKey, DataKeyFile};
-pub use files::{ADMIN_FILE, SECRET_FILE, TICKET_KEYS_FILE, TLS_CERT_FILE, TLS_KEY_FILE};
+pub use files::{ADMIN_FILE, SECRET_FILE, SESSION_KEYS_FILE, TICKET_KEYS_FILE, TLS_CERT_FILE, TLS_KEY_FILE};
 pub use fingerprints::Fingerprints;
 pub use hash::{HashCost, Hasher, SecretHash};
+pub use key_ring::KeysFound;
+pub(crate) use key_ring::{KeyRing, RingKey, RingOwner};
 pub use misplaced::{IN_URL, credential_parameter, redacted};
 pub use random::RandomPart;
 pub use secret::Secret;
 pub use ticket::{TICKET_BYTES, Ticket, TicketClaim};
-pub use ticket_keys::{KeysFound, TicketKeys};
+pub use ticket_keys::TicketKeys;
 pub use token::{Presented, Sealer, Subject, TokenDigest};
 
 /// What an API key may do. Ordinals are stored: never change them.

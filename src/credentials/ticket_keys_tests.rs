@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use super::super::TICKET_BYTES;
+use super::super::key_ring::FILE_BYTES_MAX;
 use super::*;
 use crate::ids::ServerId;
 
@@ -136,10 +137,7 @@ fn the_file_of_another_data_directory_is_of_no_use() {
     assert_eq!(found, KeysFound::Damaged);
     assert_eq!(new.open_ticket(keys.seal(claim()).reveal(), NOW), None);
     // Nor are the same random bytes under another data key.
-    let stolen = TicketKeys {
-        current: Binding::new(&other).key(keys.current.number, NOW, keys.current.random),
-        ..keys.clone()
-    };
+    let stolen = TicketKeys::new(binding(&other), keys.ring.clone());
     assert_eq!(stolen.open_ticket(keys.seal(claim()).reveal(), NOW), None);
 }
 
@@ -147,5 +145,5 @@ fn the_file_of_another_data_directory_is_of_no_use() {
 fn nothing_of_the_keys_is_printed() {
     let keys = Place::new().new_keys();
     let shown = format!("{keys:?}");
-    assert_eq!(shown, format!("TicketKeys {{ current: {}, .. }}", keys.current.number));
+    assert_eq!(shown, format!("TicketKeys {{ current: {}, .. }}", keys.ring.current().number()));
 }

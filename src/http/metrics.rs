@@ -174,6 +174,10 @@ impl Scrape {
         families.counter("fluxrelay_logins_turned_away", help, logins.busy)?;
         let help = "Failed logins from a network over its limit, told to come back later";
         families.counter("fluxrelay_logins_limited", help, logins.limited)?;
+        let help = "TLS handshakes over TCP";
+        families.counter("fluxrelay_tls_handshakes", help, self.broker.handshakes)?;
+        let help = "TLS handshakes over TCP that resumed an earlier session, which spares a signature";
+        families.counter("fluxrelay_tls_handshakes_resumed", help, self.broker.handshakes_resumed)?;
         let help = "Calls, connections and publishes turned away for being over a limit";
         families.by_limit("fluxrelay_limited", help, &self.limited)?;
         families.gauge("fluxrelay_logins_waiting", "Logins that wait for a hash", logins.waiting)?;
@@ -241,6 +245,8 @@ mod tests {
             orders: 3,
             by_status: [1, 2, 3, 4, 5, 6, 7, 8],
             commit_ns: 1_500_000_000,
+            handshakes: 4,
+            handshakes_resumed: 2,
             ..Snapshot::default()
         };
         let process = Process { resident_bytes: Some(4096), open_fds: Some(9) };
@@ -265,6 +271,8 @@ mod tests {
             "fluxrelay_process_resident_memory_bytes 4096",
             "fluxrelay_uptime_seconds 2.5",
             "fluxrelay_logins_wrong_total 7",
+            "fluxrelay_tls_handshakes_total 4",
+            "fluxrelay_tls_handshakes_resumed_total 2",
             "fluxrelay_limited_total{limit=\"store_live_max\"} 5",
             "fluxrelay_limited_total{limit=\"connections_max\"} 0",
             "fluxrelay_event_followers 2",
@@ -275,7 +283,7 @@ mod tests {
         }
         let families = text.lines().filter(|line| line.starts_with("# TYPE")).count();
         let helps = text.lines().filter(|line| line.starts_with("# HELP")).count();
-        assert_eq!((families, helps), (32, 32));
+        assert_eq!((families, helps), (34, 34));
         assert!(!text.contains("commands_waiting{status=\"completed\"}"));
     }
 

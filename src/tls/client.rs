@@ -37,7 +37,6 @@ pub enum Trust {
 pub struct ClientTls {
     config: Arc<ClientConfig>,
     /// The one in `config`, which does not give it out.
-    #[cfg(feature = "quic")]
     verifier: Arc<dyn ServerCertVerifier>,
 }
 
@@ -66,11 +65,7 @@ impl ClientTls {
             .with_no_client_auth();
         config.alpn_protocols = vec![ALPN_HTTP.to_vec()];
         config.resumption = Resumption::in_memory_sessions(TLS_SESSIONS_KEPT);
-        Ok(ClientTls {
-            config: Arc::new(config),
-            #[cfg(feature = "quic")]
-            verifier,
-        })
+        Ok(ClientTls { config: Arc::new(config), verifier })
     }
 
     /// For rustls.
@@ -79,16 +74,8 @@ impl ClientTls {
     }
 
     /// What decides whether a certificate is accepted.
-    #[cfg(feature = "quic")]
     pub(super) fn verifier(&self) -> Arc<dyn ServerCertVerifier> {
         self.verifier.clone()
-    }
-
-    /// The same trust, with sessions of its own: a resumed session spares a handshake only to the client that began it.
-    pub(crate) fn for_one_client(&self) -> ClientTls {
-        let mut config = ClientConfig::clone(&self.config);
-        config.resumption = Resumption::in_memory_sessions(TLS_SESSIONS_KEPT);
-        ClientTls { config: Arc::new(config), ..self.clone() }
     }
 }
 

@@ -19,6 +19,11 @@ impl Fingerprint {
         let hash = digest(&SHA256, certificate);
         Fingerprint(hash.as_ref().try_into().expect("SHA-256 has 32 bytes"))
     }
+
+    /// The hash itself.
+    pub(super) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 impl fmt::Display for Fingerprint {

@@ -49,7 +49,7 @@ fn make(cert: &Path, key: &Path, now: UnixMs) -> Result<(), String> {
     params.not_after = now + VALID;
     let certificate = params.self_signed(&pair).map_err(words)?;
     let dir = cert.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(dir).map_err(|error| error.to_string())?;
+    super::make_private_folder(dir).map_err(|error| error.to_string())?;
     let store = |file: &Path, text: String| {
         let stored = DataKeyFile::write_text(file, &Secret::new(text));
         stored.map_err(|error| format!("cannot write {}: {error}", file.display()))

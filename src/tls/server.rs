@@ -1,7 +1,7 @@
 //! A broker's certificate: read from its files, swapped under open connections, served to each new handshake.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -16,15 +16,75 @@ use super::dates;
 use super::error::TlsError;
 use super::fingerprint::Fingerprint;
 use super::pem::{self, Stamp};
+use super::sessions::{KeptSessions, SessionClock};
 use super::{ALPN_HTTP, ALPN_QUIC, provider, self_signed};
+use crate::credentials::SESSION_KEYS_FILE;
 use crate::time::UnixMs;
+
+/// Tickets for each handshake, of which a client uses one to come back: a second, so that it may fail once on the way. Of 10,000
+/// clients that lost their broker to a kill 13 to 48 would have had none left, and the second costs nothing that was measured.
+const TICKETS_EACH: usize = 2;
 
 /// What one reading of the files gives. Session tickets go with it: a session begun under another certificate is not
 /// resumed, so that its client sees the new one.
 #[derive(Debug)]
 struct Identity {
     pair: Arc<CertifiedKey>,
-    tickets: Arc<dyn ProducesTickets>,
+    tickets: Tickets,
+}
+
+impl Identity {
+    /// `place` is where the keys of tickets are kept; without one they end with the identity.
+    fn new(pair: CertifiedKey, place: Option<&SessionPlace>) -> Result<Arc<Identity>, TlsError> {
+        let tickets = match place {
+            Some(place) => Tickets::Kept(place.open(fingerprint(&pair))),
+            None => {
+                let own = Ticketer::new().map_err(|error| TlsError::Tickets(error.to_string()))?;
+                Tickets::Passing(own)
+            }
+        };
+        Ok(Arc::new(Identity { pair: Arc::new(pair), tickets }))
+    }
+}
+
+fn fingerprint(pair: &CertifiedKey) -> Fingerprint {
+    Fingerprint::of(pair.cert.first().expect("a chain that was read has a certificate"))
+}
+
+/// How session tickets are sealed.
+#[derive(Debug)]
+enum Tickets {
+    /// With keys that nobody else has, and that change every six hours.
+    Passing(Arc<dyn ProducesTickets>),
+    /// With keys that outlive the process.
+    Kept(KeptSessions),
+}
+
+impl Tickets {
+    fn get(&self) -> &dyn ProducesTickets {
+        match self {
+            Tickets::Passing(tickets) => &**tickets,
+            Tickets::Kept(tickets) => tickets,
+        }
+    }
+}
+
+/// Where the keys of session tickets are kept.
+struct SessionPlace {
+    file: PathBuf,
+    clock: SessionClock,
+}
+
+impl SessionPlace {
+    fn open(&self, certificate: Fingerprint) -> KeptSessions {
+        KeptSessions::open(self.file.clone(), certificate, self.clock.clone())
+    }
+}
+
+impl std::fmt::Debug for SessionPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SessionPlace").field("file", &self.file).finish_non_exhaustive()
+    }
 }
 
 /// The identity that new handshakes get.
@@ -37,22 +97,22 @@ impl ResolvesServerCert for Current {
     }
 }
 
-/// Resumption costs the server no memory: the session is in the ticket, sealed with keys that change every six hours.
+/// Resumption costs the server no memory: the session is in the ticket.
 impl ProducesTickets for Current {
     fn enabled(&self) -> bool {
         true
     }
 
     fn lifetime(&self) -> u32 {
-        self.0.load().tickets.lifetime()
+        self.0.load().tickets.get().lifetime()
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
-        self.0.load().tickets.encrypt(plain)
+        self.0.load().tickets.get().encrypt(plain)
     }
 
     fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
-        self.0.load().tickets.decrypt(cipher)
+        self.0.load().tickets.get().decrypt(cipher)
     }
 }
 
@@ -63,10 +123,8 @@ struct Files {
 }
 
 impl Files {
-    fn read(&self) -> Result<Arc<Identity>, TlsError> {
-        let pair = Arc::new(pem::certified_key(&self.cert, &self.key)?);
-        let tickets = Ticketer::new().map_err(|error| TlsError::Tickets(error.to_string()))?;
-        Ok(Arc::new(Identity { pair, tickets }))
+    fn read(&self, place: Option<&SessionPlace>) -> Result<Arc<Identity>, TlsError> {
+        Identity::new(pem::certified_key(&self.cert, &self.key)?, place)
     }
 
     fn stamps(&self) -> [Option<Stamp>; 2] {
@@ -79,6 +137,8 @@ struct Shared {
     files: Files,
     /// Of the files when they were last read, well or not.
     seen: Mutex<[Option<Stamp>; 2]>,
+    /// Where sessions are kept, once they are.
+    place: OnceLock<SessionPlace>,
     current: Arc<Current>,
     http: Arc<ServerConfig>,
 }
@@ -105,9 +165,9 @@ impl ServerTls {
         let files = Files { cert: cert.to_path_buf(), key: key.to_path_buf() };
         // Before the files are read, so that what changes meanwhile is read again.
         let seen = Mutex::new(files.stamps());
-        let current = Arc::new(Current(ArcSwap::new(files.read()?)));
+        let current = Arc::new(Current(ArcSwap::new(files.read(None)?)));
         let http = Arc::new(config(&current, DEFAULT_VERSIONS, ALPN_HTTP));
-        Ok(ServerTls(Arc::new(Shared { files, seen, current, http })))
+        Ok(ServerTls(Arc::new(Shared { files, seen, place: OnceLock::new(), current, http })))
     }
 
     /// Serves a self-signed certificate that is kept in this directory; made when there is none, and anew when it has
@@ -120,10 +180,28 @@ impl ServerTls {
         ServerTls::open(&cert, &key)
     }
 
+    /// From now on sessions can be resumed after a restart, under the same certificate: the keys of their tickets are kept in
+    /// a file of this directory, which is made if there is none. What cannot be written is warned of. To be called once,
+    /// before the first handshake; then [`ServerTls::renew_session_key`] from time to time.
+    pub fn keep_sessions(&self, dir: &Path, clock: SessionClock) {
+        let place = SessionPlace { file: dir.join(SESSION_KEYS_FILE), clock };
+        let place = self.0.place.get_or_init(|| place);
+        let pair = self.0.current.0.load().pair.clone();
+        let tickets = Tickets::Kept(place.open(fingerprint(&pair)));
+        self.0.current.0.store(Arc::new(Identity { pair, tickets }));
+    }
+
+    /// Makes a new key for sessions that are kept, if it is time for one. Costs next to nothing if not; else it writes a
+    /// file. The key before is good for another day.
+    pub fn renew_session_key(&self) {
+        if let Tickets::Kept(sessions) = &self.0.current.0.load().tickets {
+            sessions.renew_if_due();
+        }
+    }
+
     /// The fingerprint of the certificate that new handshakes get.
     pub fn fingerprint(&self) -> Fingerprint {
-        let identity = self.0.current.0.load();
-        Fingerprint::of(identity.pair.cert.first().expect("a chain that was read has a certificate"))
+        fingerprint(&self.0.current.0.load().pair)
     }
 
     /// Why clients will refuse the certificate at this time, or `None`.
@@ -131,14 +209,15 @@ impl ServerTls {
         dates::time_flaw(&self.0.current.0.load().pair, now)
     }
 
-    /// Reads the files again. New handshakes get what they hold; open connections go on as they are.
+    /// Reads the files again. New handshakes get what they hold; open connections go on as they are. Sessions that are kept
+    /// can be resumed if the certificate is the same and the file of their keys is still there; others cannot.
     ///
     /// # Errors
     /// As for [`ServerTls::open`]; then the old certificate stays.
     pub fn reload(&self) -> Result<(), TlsError> {
         let mut seen = self.0.seen.lock();
         *seen = self.0.files.stamps();
-        self.0.current.0.store(self.0.files.read()?);
+        self.0.current.0.store(self.0.files.read(self.0.place.get())?);
         Ok(())
     }
 
@@ -174,6 +253,7 @@ fn config(
     config.ignore_client_order = true;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = current.clone();
+    config.send_tls13_tickets = TICKETS_EACH;
     config
 }
 

@@ -1,15 +1,17 @@
 //! A byte stream that is plain or goes through TLS; the same at both ends.
 
-use std::io;
+use std::io::{self, Write};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustls::{ClientConfig, HandshakeKind};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
-use super::{ClientTls, ServerTls};
+use super::ServerTls;
 use crate::limits::TLS_UNSENT_BYTES_MAX;
 
 /// One socket's bytes. Through TLS, what was written may wait in it until it is flushed.
@@ -30,17 +32,35 @@ impl Stream {
         Ok(Stream::Tls(Box::new(acceptor.accept_with(Socket::from(socket), limited).await?.into())))
     }
 
-    /// The client's handshake. Callers bound it by a timeout.
+    /// The client's handshake, and its first bytes: they go out with its last message, so that the server has both at once, and
+    /// not before the server's certificate is accepted. Callers bound it by a timeout.
     pub(crate) async fn connect(
         socket: TcpStream,
-        tls: &ClientTls,
+        config: Arc<ClientConfig>,
         name: ServerName<'static>,
+        first: &[u8],
     ) -> io::Result<Stream> {
-        let connector = TlsConnector::from(tls.config());
+        let connector = TlsConnector::from(config);
+        let mut taken = Ok(0);
         let limited = |session: &mut rustls::ClientConnection| {
             session.set_buffer_limit(Some(TLS_UNSENT_BYTES_MAX));
+            taken = session.writer().write(first);
         };
-        Ok(Stream::Tls(Box::new(connector.connect_with(name, Socket::from(socket), limited).await?.into())))
+        let mut stream = connector.connect_with(name, Socket::from(socket), limited).await?;
+        let rest = &first[taken?..];
+        if !rest.is_empty() {
+            stream.write_all(rest).await?;
+            stream.flush().await?;
+        }
+        Ok(Stream::Tls(Box::new(stream.into())))
+    }
+
+    /// Whether TLS resumed an earlier session; `None` without TLS.
+    pub(crate) fn is_resumed(&self) -> Option<bool> {
+        match self {
+            Stream::Plain(_) => None,
+            Stream::Tls(stream) => Some(stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)),
+        }
     }
 
     /// From now on the current runtime watches the socket, and no longer the one that did. To be called between two

@@ -5,11 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::SystemTime;
 
 use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256};
-use rustls::{ClientConnection, HandshakeKind, ProtocolVersion, ServerConnection};
+use rustls::{ClientConnection, HandshakeKind, NamedGroup, ProtocolVersion, ServerConnection};
 
 use self::pki::Pki;
 use super::*;
-use crate::tls::{CertificateProblem, ClientTls, Trust};
+use crate::tls::{CertificateProblem, ClientTls, ReturningTls, Trust};
 
 #[path = "../../tests/support/pki.rs"]
 mod pki;
@@ -29,19 +29,36 @@ struct Pair {
 
 /// A handshake in memory, and one byte each way after it.
 fn shake(server: Arc<ServerConfig>, client: &ClientTls, host: &str) -> Result<Pair, rustls::Error> {
-    let name = super::super::server_name(host).unwrap();
-    let mut pair = Pair {
-        client: ClientConnection::new(client.config(), name)?,
-        server: ServerConnection::new(server)?,
-    };
-    pair.exchange()?;
-    pair.server.writer().write_all(b"x").unwrap();
-    pair.exchange()?;
-    pair.client.reader().read_exact(&mut [0]).unwrap();
+    let mut pair = Pair::new(server, client.config(), host)?;
+    pair.shake()?;
     Ok(pair)
 }
 
 impl Pair {
+    fn new(
+        server: Arc<ServerConfig>,
+        client: Arc<rustls::ClientConfig>,
+        host: &str,
+    ) -> Result<Pair, rustls::Error> {
+        let name = super::super::server_name(host).unwrap();
+        Ok(Pair { client: ClientConnection::new(client, name)?, server: ServerConnection::new(server)? })
+    }
+
+    fn shake(&mut self) -> Result<(), rustls::Error> {
+        self.exchange()?;
+        self.server.writer().write_all(b"x").unwrap();
+        self.exchange()?;
+        self.client.reader().read_exact(&mut [0]).unwrap();
+        Ok(())
+    }
+
+    /// What the server has been told.
+    fn told(&mut self) -> Vec<u8> {
+        let mut told = Vec::new();
+        let _ = self.server.reader().read_to_end(&mut told);
+        told
+    }
+
     fn exchange(&mut self) -> Result<(), rustls::Error> {
         while self.client.wants_write() || self.server.wants_write() {
             let mut wire = Vec::new();
@@ -72,7 +89,10 @@ impl Pair {
 }
 
 fn problem(result: Result<Pair, rustls::Error>) -> CertificateProblem {
-    let error = result.err().expect("the certificate is not accepted");
+    problem_of(result.err().expect("the certificate is not accepted"))
+}
+
+fn problem_of(error: rustls::Error) -> CertificateProblem {
     CertificateProblem::of(&std::io::Error::other(error)).expect("a certificate was the cause")
 }
 
@@ -131,7 +151,6 @@ fn sessions_are_resumed_until_the_certificate_changes() {
     let kind = |client| shake(tls.http(), client, "localhost").unwrap().client.handshake_kind().unwrap();
     assert_ne!(kind(&client), HandshakeKind::Resumed);
     assert_eq!(kind(&client), HandshakeKind::Resumed);
-    assert_ne!(kind(&client.for_one_client()), HandshakeKind::Resumed, "sessions are not shared");
     assert!(tls.reload_if_changed().is_none(), "nothing changed");
     let before = tls.fingerprint();
     pki.issue("a", |_| {});
@@ -140,6 +159,104 @@ fn sessions_are_resumed_until_the_certificate_changes() {
     assert_ne!(pair.client.handshake_kind(), Some(HandshakeKind::Resumed));
     assert_ne!(pair.seen(), before);
     assert_eq!(pair.seen(), tls.fingerprint());
+}
+
+#[test]
+fn sessions_that_are_kept_are_resumed_after_a_restart_and_not_with_other_keys() {
+    let pki = Pki::new();
+    let (here, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = |folder: &tempfile::TempDir| {
+        let tls = open(&pki, "a.crt", "a.key").unwrap();
+        tls.keep_sessions(folder.path(), Arc::new(now));
+        tls
+    };
+    let client = trusting(&pki);
+    let kind =
+        |tls: &ServerTls| shake(tls.http(), &client, "localhost").unwrap().client.handshake_kind().unwrap();
+    assert_ne!(kind(&server(&here)), HandshakeKind::Resumed);
+    assert_eq!(kind(&server(&here)), HandshakeKind::Resumed);
+    assert_ne!(kind(&server(&elsewhere)), HandshakeKind::Resumed, "it is done in full instead");
+    let tls = server(&elsewhere);
+    assert_eq!(kind(&tls), HandshakeKind::Resumed);
+    tls.reload().unwrap();
+    assert_eq!(kind(&tls), HandshakeKind::Resumed, "the same certificate was read again");
+    pki.issue("a", |_| {});
+    tls.reload().unwrap();
+    assert_ne!(kind(&tls), HandshakeKind::Resumed);
+    assert_eq!(kind(&tls), HandshakeKind::Resumed);
+}
+
+/// A handshake in which the client's first bytes are a secret: its group, if it was resumed, and what the server was told.
+fn come(
+    server: &ServerTls,
+    client: Option<Arc<rustls::ClientConfig>>,
+) -> (Result<(NamedGroup, bool), rustls::Error>, Vec<u8>) {
+    let mut pair = Pair::new(server.http(), client.expect("it is worth a try"), "localhost").unwrap();
+    pair.client.writer().write_all(b"secret").unwrap();
+    let shaken = pair.shake().map(|()| {
+        let resumed = pair.client.handshake_kind() == Some(HandshakeKind::Resumed);
+        (pair.client.negotiated_key_exchange_group().unwrap().name(), resumed)
+    });
+    let told = pair.told();
+    (shaken, told)
+}
+
+#[test]
+fn who_comes_back_resumes_without_ml_kem_and_nothing_else_is_without() {
+    let pki = Pki::new();
+    let tls = open(&pki, "a.crt", "a.key").unwrap();
+    let client = ReturningTls::new(&trusting(&pki));
+    assert!(client.quick().is_none(), "there is no session yet");
+    let (hybrid, quick) = ((NamedGroup::X25519MLKEM768, false), (NamedGroup::X25519, true));
+    let secret = b"secret".to_vec();
+    assert_eq!(come(&tls, Some(client.full())), (Ok(hybrid), secret.clone()));
+    for _ in 0..2 * crate::limits::TLS_SESSIONS_KEPT {
+        assert_eq!(come(&tls, client.quick()), (Ok(quick), secret.clone()));
+        assert!(!client.was_not_resumed());
+    }
+    assert!(ReturningTls::new(&trusting(&pki)).quick().is_none(), "sessions are not shared");
+    // The broker has lost its keys.
+    tls.reload().unwrap();
+    let (shaken, told) = come(&tls, client.quick());
+    assert!(shaken.is_err() && told.is_empty(), "{shaken:?}");
+    assert!(client.was_not_resumed() && !client.was_not_resumed());
+    assert!(client.quick().is_none(), "its other session is worth nothing either");
+    assert_eq!(come(&tls, Some(client.full())), (Ok(hybrid), secret.clone()));
+    // A session is used by a full handshake too.
+    let (shaken, _) = come(&tls, Some(client.full()));
+    assert_eq!(shaken, Ok((NamedGroup::X25519MLKEM768, true)));
+}
+
+#[test]
+fn a_certificate_is_looked_at_whenever_nothing_is_resumed() {
+    let pki = Pki::new();
+    let tls = open(&pki, "a.crt", "a.key").unwrap();
+    let client = ReturningTls::new(&ClientTls::new(&Trust::Fingerprint(tls.fingerprint())).unwrap());
+    assert!(come(&tls, Some(client.full())).0.is_ok());
+    pki.issue("a", |_| {});
+    tls.reload().unwrap();
+    assert!(come(&tls, client.quick()).0.is_err() && client.was_not_resumed());
+    let (shaken, told) = come(&tls, Some(client.full()));
+    assert!(problem_of(shaken.unwrap_err()).to_string().contains("has the fingerprint"));
+    assert!(told.is_empty() && !client.was_not_resumed());
+}
+
+#[test]
+fn a_client_whose_sessions_are_never_resumed_hopes_no_more() {
+    let pki = Pki::new();
+    let tls = open(&pki, "a.crt", "a.key").unwrap();
+    let client = ReturningTls::new(&trusting(&pki));
+    let miss = || {
+        assert!(come(&tls, Some(client.full())).0.is_ok());
+        tls.reload().unwrap();
+        assert!(come(&tls, client.quick()).0.is_err() && client.was_not_resumed());
+    };
+    miss();
+    assert!(come(&tls, Some(client.full())).0.is_ok() && come(&tls, client.quick()).0.is_ok());
+    client.on_resumed();
+    miss();
+    miss();
+    assert!(come(&tls, Some(client.full())).0.is_ok() && client.quick().is_none());
 }
 
 #[test]
@@ -232,8 +349,7 @@ fn a_pinned_certificate_without_its_key_is_refused() {
         real.0.current.0.load().pair.cert.clone(),
         thief.0.current.0.load().pair.key.clone(),
     );
-    let identity = Identity { pair: Arc::new(stolen), tickets: Ticketer::new().unwrap() };
-    thief.0.current.0.store(Arc::new(identity));
+    thief.0.current.0.store(Identity::new(stolen, None).unwrap());
     let client = ClientTls::new(&Trust::Fingerprint(real.fingerprint())).unwrap();
     assert_eq!(thief.fingerprint(), real.fingerprint());
     assert!(shake(thief.http(), &client, "localhost").is_err());

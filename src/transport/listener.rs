@@ -163,6 +163,7 @@ async fn enter(
         let tls = shared.settings.tls.as_ref();
         let guest = Guest { network: Network::of(peer.ip()), accepted, limit };
         let (stream, since) = greet(stream, tls, &shared.turns, guest).await?;
+        stream.is_resumed().into_iter().for_each(|resumed| shared.handle.on_handshake(resumed));
         let first = timeout_at(since + limit, first(stream)).await;
         std::io::Result::Ok((first.map_err(|_| std::io::Error::other("no request came in time"))??, since))
     };

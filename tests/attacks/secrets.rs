@@ -96,6 +96,10 @@ fn files(folder: &Path, search: &mut Search) {
             "tickets.key" => {
                 search.hide_bytes("the key of tickets", &bytes[bytes.len() - 64..bytes.len() - 32])
             }
+            // Behind its head: one key and its date.
+            "tls-sessions.key" => {
+                search.hide_bytes("the key of TLS sessions", &bytes[bytes.len() - 48..bytes.len() - 16])
+            }
             "tls-self-signed.key" => search.hide_bytes("the key of the certificate", &bytes),
             _ => search.say(format!("the file {name}"), bytes),
         }

@@ -18,8 +18,9 @@ use crate::client::{
 use crate::ids::ServerId;
 use crate::tls::ClientTls;
 
-/// Such logins under way at once; at that many the next ones are not sent.
-pub(super) const AT_ONCE: u32 = 2000;
+/// Such logins under way at once; at that many the next ones are not sent. As many as wait behind a storm that takes eight
+/// seconds, at a thousand a second: they stand in the same line as the others of their network.
+pub(super) const AT_ONCE: u32 = 8000;
 /// How long one may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 

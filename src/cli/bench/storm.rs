@@ -227,6 +227,9 @@ fn report_logins(
     report.figure("by token or key", metrics.value("fluxrelay_logins_by_token_total")?, "logins");
     report.figure("argon2 hashes", hashed, "hashes");
     report.figure("argon2 hashes of servers", 100.0 * hashed / times.back.len() as f64, "%");
+    let resumed = metrics.value("fluxrelay_tls_handshakes_resumed_total")?;
+    report.figure("tls sessions resumed", resumed, "handshakes");
+    report.figure("tls handshakes", metrics.value("fluxrelay_tls_handshakes_total")?, "handshakes");
     report.figure("turned away", metrics.value("fluxrelay_logins_turned_away_total")?, "logins");
     if let Some(answers) = answers {
         let answered = (answers.refused + answers.sent_away) as f64;
