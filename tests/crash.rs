@@ -1,6 +1,10 @@
 //! The disk loses power at any operation, or fails at any: what was acknowledged is found again, nothing else is
 //! found half. `CRASH_IMAGES` sets how many crashes are tried, `CRASH_SEED` where they start.
 
+#[path = "../fuzz/check_recovery.rs"]
+mod check_recovery;
+#[path = "../fuzz/corpus.rs"]
+mod corpus;
 #[path = "crash/disk.rs"]
 mod disk;
 #[path = "crash/workload.rs"]
@@ -119,4 +123,9 @@ fn a_disk_that_fails_at_any_operation_is_reported_and_loses_nothing() {
         // What was tried again after the failure was refused, so only the first try may be found.
         check(left, &states[..states.len().min(done + 2)], done, &what);
     }
+}
+
+#[test]
+fn what_the_fuzzer_damaged_is_noticed() {
+    corpus::replay("recovery", check_recovery::check_recovery);
 }

@@ -10,8 +10,8 @@ use fluxrelay::engine::{
 };
 use fluxrelay::ids::{CommandId, FrameNo, OrderId, Seq, ServerId, ShardNo, StoreId};
 use fluxrelay::storage::{
-    Checkpoint, CommitNo, EncodedFrame, FrameEncoder, FrameHash, Journal, OpenOptions, Recovered,
-    RedbJournal, RedbRest, Rest, StorageError, open_with_backends,
+    Checkpoint, CommitNo, EncodedFrame, FrameEncoder, FrameHash, Journal, MissingFrames, OpenOptions,
+    Recovered, RedbJournal, RedbRest, Rest, StorageError, open_with_backends,
 };
 use fluxrelay::time::UnixMs;
 
@@ -122,6 +122,8 @@ pub(crate) struct Run {
     pub(crate) states: Vec<Model>,
     /// For each acknowledged commit, how many operations the disk had seen by then.
     pub(crate) acknowledged: Vec<usize>,
+    /// What the two files do not agree on.
+    pub(crate) missing: Vec<MissingFrames>,
     dirty: BTreeSet<u64>,
     new_orders: BTreeSet<u64>,
 }
@@ -129,6 +131,13 @@ pub(crate) struct Run {
 impl Run {
     /// Opens, replays and checks that everything found fits together.
     pub(crate) fn open(disk: &Disk) -> Result<Run, StorageError> {
+        let run = Run::open_damaged(disk)?;
+        assert_eq!(run.missing, vec![], "the store contains what was trimmed");
+        Ok(run)
+    }
+
+    /// As [`Run::open`], of a disk that may have changed what was durable.
+    pub(crate) fn open_damaged(disk: &Disk) -> Result<Run, StorageError> {
         let (journal, rest, recovery) =
             open_with_backends(disk.file(JOURNAL), disk.file(STORE), OpenOptions::default())?;
         let (mut model, mut keys) = (Model::default(), BTreeSet::new());
@@ -176,9 +185,8 @@ impl Run {
             encoders.push(FrameEncoder::new(shard, report.boot, no, hash));
             frames.push(no);
         }
-        assert_eq!(report.missing, vec![], "the store contains what was trimmed");
-        let states = vec![model];
-        Ok(Run { journal, rest, encoders, frames, states, acknowledged: Vec::new(), dirty, new_orders })
+        let (states, acknowledged, missing) = (vec![model], Vec::new(), report.missing);
+        Ok(Run { journal, rest, encoders, frames, states, acknowledged, missing, dirty, new_orders })
     }
 
     pub(crate) fn state(&self) -> &Model {
