@@ -36,11 +36,7 @@ pub fn check_console(data: &[u8]) {
     }
 }
 
-#[cfg(test)]
-#[path = "corpus.rs"]
-mod corpus;
-
 #[test]
 fn the_corpus_of_console_lines_holds() {
-    corpus::replay("console", check_console);
+    crate::corpus::replay("console", check_console);
 }

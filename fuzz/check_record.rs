@@ -106,11 +106,7 @@ fn frames(body: &[u8]) {
     }
 }
 
-#[cfg(test)]
-#[path = "corpus.rs"]
-mod corpus;
-
 #[test]
 fn the_corpus_of_records_holds() {
-    corpus::replay("record", check_record);
+    crate::corpus::replay("record", check_record);
 }

@@ -1,13 +1,15 @@
 //! A small generator of numbers that look random and repeat for a seed, or that are read from given bytes. Must never be
 //! used for a secret.
 
+use std::collections::VecDeque;
+
 /// Where the numbers come from.
 #[derive(Debug, Clone)]
 enum Source {
     /// SplitMix64 (Steele, Lea, Flood 2014).
     Seed(u64),
     /// As few bytes for a choice as it needs, so that a changed byte changes one choice.
-    Bytes(std::vec::IntoIter<u8>),
+    Bytes(VecDeque<u8>),
 }
 
 /// See the module.
@@ -21,12 +23,12 @@ impl Random {
 
     /// Choices out of bytes; once they are spent, the last choice of all is made again and again.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Random {
-        Random(Source::Bytes(bytes.to_vec().into_iter()))
+        Random(Source::Bytes(bytes.iter().copied().collect()))
     }
 
     /// There is no byte left. Never true of a seed.
     pub(crate) fn is_spent(&self) -> bool {
-        matches!(&self.0, Source::Bytes(bytes) if bytes.len() == 0)
+        matches!(&self.0, Source::Bytes(bytes) if bytes.is_empty())
     }
 
     /// Any number.
@@ -65,8 +67,8 @@ impl Random {
 }
 
 /// A number of so many bytes, or of as many as there are; `None` when there are none.
-fn read(bytes: &mut std::vec::IntoIter<u8>, count: u32) -> Option<u64> {
-    let first = bytes.next()?;
-    let more = bytes.by_ref().take(count as usize - 1);
-    Some(more.fold(u64::from(first), |number, byte| number << 8 | u64::from(byte)))
+fn read(bytes: &mut VecDeque<u8>, count: u32) -> Option<u64> {
+    let count = bytes.len().min(count as usize);
+    let read = bytes.drain(..count);
+    (count > 0).then(|| read.fold(0, |number, byte| number << 8 | u64::from(byte)))
 }
