@@ -39,6 +39,14 @@ damages SEED="0":
 kill9 CYCLES="200":
     FLUXRELAY_KILL9_CYCLES={{CYCLES}} cargo test --release --test kill9 -- --nocapture
 
+# Run the fuzz targets (fuzz/README.md), all or those named, for SECONDS each
+fuzz SECONDS="20" *TARGETS:
+    fuzz/run {{SECONDS}} {{TARGETS}}
+
+# Put faults into a copy of the code, one at a time: each must be caught (tests/mutants/list.toml)
+mutants *NAMES:
+    tests/mutants/run {{NAMES}}
+
 # The figures of benches/README.md
 figures:
     cargo bench

@@ -45,6 +45,9 @@ mod carrier;
 pub mod cli;
 pub mod client;
 pub mod config;
+#[cfg(test)]
+#[path = "../fuzz/corpus.rs"]
+mod corpus;
 pub mod credentials;
 pub mod engine;
 pub mod http;

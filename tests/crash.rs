@@ -14,6 +14,10 @@
 //! `tickets.key`, new databases, backups), and the `clean` mark, which no image has, so that each recovery is that of an
 //! unclean end.
 
+#[path = "../fuzz/check_recovery.rs"]
+mod check_recovery;
+#[path = "../fuzz/corpus.rs"]
+mod corpus;
 #[path = "crash/disk.rs"]
 mod disk;
 #[path = "crash/images.rs"]
@@ -127,4 +131,9 @@ fn a_disk_that_fails_at_any_operation_is_reported_and_loses_nothing() {
         // What was tried again after the failure was refused, so only the first try may be found.
         check_states(left, &states[..states.len().min(done + 2)], may_be_gone, done, &what);
     }
+}
+
+#[test]
+fn what_the_fuzzer_damaged_is_noticed() {
+    corpus::replay("recovery", check_recovery::check_recovery);
 }

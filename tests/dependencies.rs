@@ -8,6 +8,9 @@ use serde_json::Value;
 use spdx::{Expression, ParseMode};
 use toml::Table;
 
+/// The members of the workspace.
+const OWN: [&str; 2] = [env!("CARGO_PKG_NAME"), "fluxrelay-fuzz"];
+
 fn read(name: &str) -> Table {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     let text = std::fs::read_to_string(path).expect("a file of the project");
@@ -66,7 +69,7 @@ fn offences_of_lock(lock: &Table, bans: &[Ban], registries: &[String]) -> Vec<St
         }
         let source = text("source");
         let known = registries.iter().any(|registry| source == format!("registry+{registry}"));
-        let is_own = source.is_empty() && name == env!("CARGO_PKG_NAME");
+        let is_own = source.is_empty() && OWN.contains(&name);
         if !known && !is_own {
             offences.push(format!("{name} comes from {source:?}"));
         }

@@ -9,6 +9,10 @@ mod support;
 
 #[path = "model/check.rs"]
 mod check;
+#[path = "../fuzz/check_session.rs"]
+mod check_session;
+#[path = "../fuzz/corpus.rs"]
+mod corpus;
 #[path = "model/driver.rs"]
 mod driver;
 #[path = "model/inputs.rs"]
@@ -19,6 +23,7 @@ mod naive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use driver::Driver;
+use support::random::Random;
 
 const SEEDS: u64 = 60;
 const STEPS: usize = 250;
@@ -26,7 +31,7 @@ const STEPS: usize = 250;
 const SHOWN: usize = 40;
 
 fn story(seed: u64) {
-    let mut driver = Driver::new(seed);
+    let mut driver = Driver::new(Random::new(seed));
     let ended = catch_unwind(AssertUnwindSafe(|| {
         for _ in 0..STEPS {
             driver.step();
@@ -48,4 +53,9 @@ fn the_engine_agrees_with_a_naive_queue() {
     for seed in 1..=number("FLUXRELAY_MODEL_SEEDS").unwrap_or(SEEDS) {
         story(seed);
     }
+}
+
+#[test]
+fn the_engine_agrees_with_it_in_the_stories_that_the_fuzzer_found() {
+    corpus::replay("session", check_session::check_session);
 }

@@ -2,6 +2,10 @@
 
 #[path = "rest/audit.rs"]
 mod audit;
+#[path = "../fuzz/check_rest.rs"]
+mod check_rest;
+#[path = "../fuzz/corpus.rs"]
+mod corpus;
 #[path = "rest/document.rs"]
 mod document;
 #[path = "rest/events.rs"]
@@ -340,4 +344,11 @@ async fn operation_is_open_to_everybody_and_tells_no_secret() {
     assert!(answer.headers.contains_key("retry-after"));
     answer.refused(503, "shutting_down");
     stranger.get("/healthz").await.expect(200);
+}
+
+#[test]
+fn whatever_bytes_a_call_has_its_answer_is_in_the_document() {
+    corpus::replay("rest", check_rest::check_rest);
+    corpus::replay("poll", check_rest::check_poll);
+    check_rest::end();
 }

@@ -1,4 +1,4 @@
-//! Any bytes as frames of either direction. Run: `cargo +nightly fuzz run frame`.
+//! See `check_frame.rs`.
 #![no_main]
 
 #[path = "../check_frame.rs"]

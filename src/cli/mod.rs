@@ -36,6 +36,9 @@ use clap::Parser;
 use args::{Action, Cli};
 pub use exit::{CliError, Exit};
 use output::{DIM, ERROR, styled};
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use plugin::check_console;
 
 /// Runs the subcommand that the process's arguments name.
 pub fn run() -> ExitCode {

@@ -47,9 +47,10 @@ fn decoded(name: &str) -> Vec<u8> {
     decoded
 }
 
-/// The text without anything that has the form of a secret: an error that repeats what was sent must not repeat that.
+/// The text without anything that may hold a secret: an error that repeats what was sent must not repeat that, not even
+/// with something stuck to it.
 pub fn redacted(text: &str) -> Cow<'_, str> {
-    let is_secret = |word: &&str| word.len() == SECRET_CHARS;
+    let is_secret = |word: &&str| word.len() >= SECRET_CHARS;
     let mut words = text.split(|c: char| !c.is_ascii_alphanumeric());
     if !words.any(|word| is_secret(&word)) {
         return Cow::Borrowed(text);
@@ -103,7 +104,9 @@ mod tests {
             assert!(!clean.contains(secret), "{clean}");
             assert_eq!(clean, text.replace(secret, STAND_IN));
         }
-        for text in ["", "no server srv_7", "8667ba71-b85a-4004-af54-457a9734eed7", &"x".repeat(33)] {
+        let stuck = format!("no store \"x{secret}y\" is visible");
+        assert_eq!(redacted(&stuck), "no store \"[secret]\" is visible");
+        for text in ["", "no server srv_7", "8667ba71-b85a-4004-af54-457a9734eed7", &"x".repeat(31)] {
             assert!(matches!(redacted(text), Cow::Borrowed(same) if same == text));
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -58,6 +58,20 @@ impl<S: Send + Sync> FromRequestParts<S> for NoParams {
             return Ok(NoParams);
         }
         Err(Problem::field(shorten(first), "this call takes no parameter in its URL"))
+    }
+}
+
+/// The id in the path of a call. One that is not even text is nobody's.
+pub(super) struct PathId(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<PathId, Problem> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(id)) => Ok(PathId(id)),
+            Err(_) => Err(Problem::new(Code::NotFound, "the id in the path is not UTF-8")),
+        }
     }
 }
 

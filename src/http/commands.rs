@@ -1,13 +1,13 @@
 //! Commands as operators and publishers see them: shown, listed, edited, cancelled, resent.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::auth::{Caller, Publisher, Reader};
-use super::body::{JsonBody, NoParams, Params, page_limit};
+use super::body::{JsonBody, NoParams, Params, PathId, page_limit};
 use super::error::{Code, Problem};
 use super::words::{CommandStatus, NoteCode, PlayerBody, Time, note_code};
 use super::{HttpState, fields, paths, servers};
@@ -222,7 +222,7 @@ pub(super) async fn show(
     State(state): State<HttpState>,
     Reader(caller): Reader,
     _: NoParams,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<Json<CommandView>, Problem> {
     let row = visible(&state, &caller, &id).await?;
     Ok(Json(CommandView::from(&row)))
@@ -236,7 +236,7 @@ pub(super) async fn show(
 pub(super) async fn list(
     State(state): State<HttpState>,
     Reader(caller): Reader,
-    Path(id): Path<String>,
+    PathId(id): PathId,
     Params(query): Params<CommandsQuery>,
 ) -> Result<Json<CommandPageView>, Problem> {
     let server: ServerId = servers::visible(state.broker().registry(), &caller, &id)?.id;
@@ -270,7 +270,7 @@ pub(super) async fn edit(
     State(state): State<HttpState>,
     Publisher(caller): Publisher,
     _: NoParams,
-    Path(id): Path<String>,
+    PathId(id): PathId,
     JsonBody(body): JsonBody<CommandChange>,
 ) -> Result<Json<CommandView>, Problem> {
     let text = fields::command_text("command", &body.command)?;
@@ -286,7 +286,7 @@ pub(super) async fn cancel(
     State(state): State<HttpState>,
     Publisher(caller): Publisher,
     _: NoParams,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<Json<CommandView>, Problem> {
     operate(&state, &caller, &id, Operation::Cancel).await
 }
@@ -300,7 +300,7 @@ pub(super) async fn resend(
     State(state): State<HttpState>,
     Publisher(caller): Publisher,
     _: NoParams,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<Json<CommandView>, Problem> {
     operate(&state, &caller, &id, Operation::Resend).await
 }

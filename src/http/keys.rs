@@ -1,13 +1,13 @@
 //! API keys of stores: made, listed, removed by the admin. A secret leaves once, when it is made.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::auth::Admin;
-use super::body::{JsonBody, NoParams, Params, page_limit};
+use super::body::{JsonBody, NoParams, Params, PathId, page_limit};
 use super::error::Problem;
 use super::words::Time;
 use super::{HttpState, fields, paths};
@@ -110,7 +110,7 @@ pub(super) async fn create(
     State(state): State<HttpState>,
     Admin(by): Admin,
     _: NoParams,
-    Path(id): Path<String>,
+    PathId(id): PathId,
     JsonBody(body): JsonBody<NewKey>,
 ) -> Result<(StatusCode, Json<CreatedKey>), Problem> {
     let registry = state.broker().registry();
@@ -140,7 +140,7 @@ pub(super) async fn create(
 pub(super) async fn list(
     State(state): State<HttpState>,
     _: Admin,
-    Path(id): Path<String>,
+    PathId(id): PathId,
     Params(query): Params<KeysQuery>,
 ) -> Result<Json<KeyPage>, Problem> {
     let registry = state.broker().registry();
@@ -169,7 +169,7 @@ pub(super) async fn remove(
     State(state): State<HttpState>,
     Admin(by): Admin,
     _: NoParams,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<StatusCode, Problem> {
     let id: KeyId = id.parse().map_err(|_| Problem::not_found("key"))?;
     match state.broker().registry().by(by).remove_key(id).await {

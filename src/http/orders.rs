@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::auth::{Publisher, Reader};
-use super::body::{JsonBody, NoParams};
+use super::body::{JsonBody, NoParams, PathId};
 use super::commands::DoubtRule;
 use super::error::{Code, Problem};
 use super::words::{CommandStatus, PlayerBody, Time};
@@ -173,7 +173,7 @@ pub(super) async fn show(
     State(state): State<HttpState>,
     Reader(caller): Reader,
     _: NoParams,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<Json<OrderView>, Problem> {
     let missing = || Problem::not_found("order");
     let id: OrderId = id.parse().map_err(|_| missing())?;

@@ -4,13 +4,13 @@ use std::future::Future;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::auth::{Caller, Publisher, Reader};
-use super::body::{JsonBody, NoParams, Params, page_limit};
+use super::body::{JsonBody, NoParams, Params, PathId, page_limit};
 use super::error::Problem;
 use super::words::Time;
 use super::{HttpState, fields, paths};
@@ -237,7 +237,7 @@ pub(super) async fn show(
     State(state): State<HttpState>,
     Reader(caller): Reader,
     _: NoParams,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<Json<ServerView>, Problem> {
     let server = visible(state.broker().registry(), &caller, &id)?;
     Ok(Json(view(&state, &server).await?))
@@ -253,7 +253,7 @@ pub(super) async fn update(
     State(state): State<HttpState>,
     Publisher(caller): Publisher,
     _: NoParams,
-    Path(id): Path<String>,
+    PathId(id): PathId,
     JsonBody(body): JsonBody<ServerChange>,
 ) -> Result<Json<ServerView>, Problem> {
     let registry = state.broker().registry();
@@ -278,7 +278,7 @@ pub(super) async fn remove(
     State(state): State<HttpState>,
     Publisher(caller): Publisher,
     _: NoParams,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<StatusCode, Problem> {
     let server = visible(state.broker().registry(), &caller, &id)?;
     let by = caller.actor();
@@ -300,7 +300,7 @@ pub(super) async fn regenerate_token(
     State(state): State<HttpState>,
     Publisher(caller): Publisher,
     _: NoParams,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<Json<NewToken>, Problem> {
     let server = visible(state.broker().registry(), &caller, &id)?;
     let by = caller.actor();

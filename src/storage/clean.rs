@@ -84,3 +84,28 @@ impl CleanMark {
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use redb::Builder;
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+
+    #[test]
+    fn only_a_directory_in_which_nothing_failed_is_marked() {
+        let dir = tempfile::tempdir().unwrap();
+        for (spoiled, marked) in [(false, true), (true, false)] {
+            let (mark, _) = CleanMark::take(Some(dir.path())).unwrap();
+            if spoiled {
+                mark.spoil();
+            }
+            for _ in 0..FILES {
+                assert!(!dir.path().join(MARK_FILE).exists(), "the last one to close writes it");
+                let db = Builder::new().create_with_backend(InMemoryBackend::new()).unwrap();
+                mark.close(Some(Arc::new(db)));
+            }
+            assert_eq!(dir.path().join(MARK_FILE).exists(), marked);
+        }
+    }
+}

@@ -160,7 +160,7 @@ impl<'a> FrameView<'a> {
             let older = format!("written by run {} after one of run {epoch}", self.epoch);
             return Err(Flaw::new(older));
         }
-        if self.no.0 == no + 1 && self.before.0 == hash {
+        if Some(self.no.0) == no.checked_add(1) && self.before.0 == hash {
             return Ok(());
         }
         if self.before == FrameHash::default() && self.no.0 > no && (last.is_none() || self.epoch > epoch) {

@@ -28,6 +28,9 @@ pub use error::StorageError;
 pub use frame::{FrameEncoder, FrameHash};
 pub use journal::RedbJournal;
 pub use open::{JOURNAL_FILE, OpenOptions, STORE_FILE, open, open_with_backends};
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use record::check_record::check_record;
 pub use recovery::{MissingFrames, Recovery, RecoveryReport, ShardEnd};
 pub use rest::RedbRest;
 

@@ -146,7 +146,7 @@ impl Recovery {
                 decode_command(seq, row.value()).map_err(|flaw| file.damaged("live", seq.0, flaw))?;
             report.live += 1;
             report.bytes += row.value().len() as u64;
-            report.next_seq = report.next_seq.max(seq.0 + 1);
+            report.next_seq = report.next_seq.max(seq.0.saturating_add(1));
             take(Recovered::Live(Box::new(command)));
         }
         let keys = reader.open_table(KEYS).map_err(file.redb("open a table of"))?;
@@ -178,7 +178,7 @@ impl Recovery {
             let (key, row) = row.map_err(file.redb("read"))?;
             let no = CommitNo(key.value());
             let damaged = |flaw| file.damaged("commits", no.0, flaw);
-            if no.0 != report.last_commit.0 + 1 {
+            if Some(no.0) != report.last_commit.0.checked_add(1) {
                 return Err(damaged(Flaw::new(format!("it follows commit {}", report.last_commit.0))));
             }
             report.last_commit = no;
@@ -216,7 +216,7 @@ impl Recovery {
     fn finish(&self, report: &mut RecoveryReport, chains: &BTreeMap<ShardNo, ChainBase>) {
         let mut ends: BTreeMap<ShardNo, ShardEnd> = BTreeMap::new();
         for chain in chains.values() {
-            report.next_seq = report.next_seq.max(chain.top_seq + 1);
+            report.next_seq = report.next_seq.max(chain.top_seq.saturating_add(1));
             let end = ShardEnd { shard: chain.shard, no: chain.no, hash: FrameHash(chain.hash) };
             ends.insert(chain.shard, end);
         }

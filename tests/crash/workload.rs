@@ -10,8 +10,8 @@ use fluxrelay::engine::{
 };
 use fluxrelay::ids::{CommandId, FrameNo, OrderId, Seq, ServerId, ShardNo, StoreId};
 use fluxrelay::storage::{
-    Checkpoint, CommitNo, EncodedFrame, FrameEncoder, FrameHash, Journal, OpenOptions, Recovered,
-    RedbJournal, RedbRest, Rest, StorageError, open_with_backends,
+    Checkpoint, CommitNo, EncodedFrame, FrameEncoder, FrameHash, Journal, MissingFrames, OpenOptions,
+    Recovered, RedbJournal, RedbRest, Rest, StorageError, open_with_backends,
 };
 use fluxrelay::time::UnixMs;
 
@@ -138,6 +138,8 @@ pub(crate) struct Run {
     pub(crate) states: Vec<Model>,
     /// For each acknowledged commit, how many operations the disk had seen by then.
     pub(crate) acknowledged: Vec<usize>,
+    /// What the two files do not agree on.
+    pub(crate) missing: Vec<MissingFrames>,
     /// Operations between two of these may come in any order between files, each file's own in theirs: threads do them.
     pub(crate) slots: Vec<usize>,
     /// What ended before this seq may be forgotten.
@@ -151,6 +153,14 @@ pub(crate) struct Run {
 impl Run {
     /// Opens, replays and checks that everything found fits together.
     pub(crate) fn open(disk: &Disk) -> Result<Run, StorageError> {
+        let run = Run::open_damaged(disk)?;
+        assert_eq!(run.missing, vec![], "the store contains what was trimmed");
+        check_lists(&run.rest, run.state())?;
+        Ok(run)
+    }
+
+    /// As [`Run::open`], of a disk that may have changed what was durable.
+    pub(crate) fn open_damaged(disk: &Disk) -> Result<Run, StorageError> {
         let options = OpenOptions { journal_cache_bytes: CACHE_BYTES, store_cache_bytes: CACHE_BYTES };
         let (journal, rest, recovery) = open_with_backends(disk.file(JOURNAL), disk.file(STORE), options)?;
         let boot = recovery.boot();
@@ -199,8 +209,6 @@ impl Run {
             encoders.push(FrameEncoder::new(shard, report.boot, no, hash));
             frames.push(no);
         }
-        assert_eq!(report.missing, vec![], "the store contains what was trimmed");
-        check_lists(&rest, &model)?;
         Ok(Run {
             boot,
             journal,
@@ -211,6 +219,7 @@ impl Run {
             acknowledged: Vec::new(),
             slots: vec![disk.operations()],
             may_be_gone: 0,
+            missing: report.missing,
             at_checkpoints: Vec::new(),
             dirty,
             new_orders,

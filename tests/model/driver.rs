@@ -64,8 +64,7 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    pub(crate) fn new(seed: u64) -> Driver {
-        let mut random = Random::new(seed);
+    pub(crate) fn new(mut random: Random) -> Driver {
         let settings = Settings {
             retry_delays: RETRIES.map(Millis).to_vec(),
             ack_deadline: Millis(ACK_DEADLINE),

@@ -14,6 +14,7 @@ mod paper;
 mod plugin;
 mod polls;
 mod publisher;
+#[allow(dead_code, reason = "each test uses a part of it")]
 #[path = "../support/random.rs"]
 mod random;
 mod trace;

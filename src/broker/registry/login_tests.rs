@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
+use std::task::Poll;
 
 use parking_lot::Mutex;
 use redb::StorageBackend;
@@ -32,6 +33,24 @@ async fn a_ticket_costs_no_hash_and_may_be_shown_again() {
     }
     let counts = registry.login_counts();
     assert_eq!((counts.by_ticket, counts.by_token, counts.hashed, counts.recalled), (1000, 0, 0, 0));
+}
+
+/// The hash of the old token is right, but by the time that it is computed the token is none any more.
+#[tokio::test]
+async fn a_token_that_is_regenerated_while_it_is_checked_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let slow = RegistryOptions { hash_cost: HashCost { memory_kib: 1024, passes: 4 }, ..options() };
+    let (registry, _) = Registry::open(dir.path(), slow, |error| panic!("the disk failed: {error}")).unwrap();
+    for number in 0.. {
+        let by = registry.by(Actor::LOCAL);
+        let (server, old) = by.create_server(DEFAULT_STORE, &format!("lobby {number}"), "").await.unwrap();
+        let mut check = std::pin::pin!(registry.check_token(old.reveal(), HERE));
+        // The hash may have been faster than we are; then the next may be slower.
+        if std::future::poll_fn(|cx| Poll::Ready(check.as_mut().poll(cx).is_pending())).await {
+            by.regenerate_token(server.id).await.unwrap();
+            return assert_eq!(check.await, Err(AuthError::Invalid));
+        }
+    }
 }
 
 #[tokio::test]

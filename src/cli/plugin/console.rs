@@ -4,6 +4,10 @@
 
 use regex::Regex;
 
+#[cfg(any(test, fuzzing))]
+#[path = "../../../fuzz/check_console.rs"]
+pub(super) mod check_console;
+
 /// What Minecraft servers print before a message: anything up to the first `]: `, without chat's `<` and `>`.
 const PREFIX: &str = r"^(?:> )*(?:(?:[^\]<>]|\][^:\]])*\]: )?";
 /// A player's name: Java's, and Bedrock's with the marks that proxies put before it.

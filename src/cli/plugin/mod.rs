@@ -20,6 +20,8 @@ use crate::client::{Ledger, PluginOptions};
 use crate::ids::ServerId;
 pub(super) use args::PluginArgs;
 use child::{Child, Console};
+#[cfg(any(test, fuzzing))]
+pub use console::check_console::check_console;
 use console::{Notice, Patterns};
 use runner::Runner;
 

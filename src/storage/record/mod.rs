@@ -26,6 +26,10 @@ pub(crate) mod registry;
 mod server;
 mod vocabulary;
 
+#[cfg(any(test, fuzzing))]
+#[path = "../../../fuzz/check_record.rs"]
+pub(crate) mod check_record;
+
 #[cfg(test)]
 #[path = "samples_tests.rs"]
 pub(crate) mod samples;

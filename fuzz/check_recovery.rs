@@ -1,0 +1,78 @@
+//! Any damage to the two files of a data directory: it is noticed and named by file, or it was of no consequence. What is
+//! found is then the state after some whole number of commits, never one that there was not.
+
+use std::sync::LazyLock;
+
+use crate::disk::{Disk, Image, Random};
+use crate::workload::{Model, Run};
+
+/// The last checkpoint lies before the last commits, so that both files hold something of their own.
+const COMMITS: usize = 40;
+const SEED: u64 = 1;
+/// Damages to one directory at most.
+const EDITS_MAX: usize = 16;
+const SECTOR: usize = 512;
+const PAGE: usize = 4096;
+
+/// A directory as a kill leaves it, and all states that it went through.
+static MADE: LazyLock<(Image, Vec<Model>)> = LazyLock::new(|| {
+    let disk = Disk::default();
+    let mut run = Run::open(&disk).expect("a sound disk");
+    run.work(&disk, &mut Random::new(SEED), COMMITS).expect("a sound disk");
+    let states = run.states.clone();
+    std::mem::forget(run);
+    (disk.crash(disk.operations(), &mut Random::new(SEED)), states)
+});
+
+/// One damage of eight bytes: what, to which file, where, with what.
+fn damage(image: &mut Image, edit: &[u8; 8]) {
+    let [what, file, a, b, c, d, with, more] = *edit;
+    let file = &mut image[usize::from(file % 2)];
+    if file.is_empty() {
+        return;
+    }
+    let at = u32::from_le_bytes([a, b, c, d]) as usize % file.len();
+    let whole = |unit: usize| at / unit * unit..file.len().min(at / unit * unit + unit);
+    match what % 6 {
+        0 => file[at] ^= with,
+        1 => {
+            let sector = whole(SECTOR);
+            file[sector].fill(with);
+        }
+        2 => {
+            let page = whole(PAGE);
+            file[page].fill(with);
+        }
+        3 => file.truncate(at),
+        4 => {
+            let page = whole(PAGE);
+            let from = usize::from(u16::from_le_bytes([with, more])) * PAGE % file.len();
+            let length = page.len().min(file.len() - from);
+            file.copy_within(from..from + length, page.start);
+        }
+        // The first page says where everything is.
+        _ => file[at % SECTOR] = with,
+    }
+}
+
+/// Panics if a directory with the damages that `data` names is taken for a whole one.
+pub(crate) fn check_recovery(data: &[u8]) {
+    let (made, states) = &*MADE;
+    let mut image = made.clone();
+    for edit in data.as_chunks().0.iter().take(EDITS_MAX) {
+        damage(&mut image, edit);
+    }
+    let sound = image == *made;
+    match Run::open_damaged(&Disk::with(image)) {
+        Err(error) => {
+            let error = error.to_string();
+            assert!(!sound && (error.contains("journal.redb") || error.contains("store.redb")), "{error}");
+        }
+        // Said by name in the report: `fluxrelay` warns of it and goes on.
+        Ok(run) if !run.missing.is_empty() => assert!(!sound),
+        Ok(run) => {
+            assert!(states.contains(run.state()), "a state that there never was: {:?}", run.state());
+            assert!(!sound || states.last() == Some(run.state()));
+        }
+    }
+}
