@@ -69,16 +69,20 @@ async fn read_all(handle: &Handle, known: &Known) -> Result<Vec<String>, String>
     }
     for (server, _) in &known.servers {
         read.push(format!("pages of {server}"));
+        // What has ended stands elsewhere in the pages once the first checkpoint has brought it to the store.
+        let mut listed = Vec::new();
         let mut cursor: Option<String> = None;
         loop {
             let page = told(handle.commands(*server, None, 7, cursor.as_deref()).await, "a page")?;
             let page = page.map_err(|error| error.to_string())?;
-            read.extend(page.commands.iter().map(|row| format!("listed {row:?}")));
+            listed.extend(page.commands.iter().map(|row| format!("listed {row:?}")));
             cursor = page.next;
             if cursor.is_none() {
                 break;
             }
         }
+        listed.sort_unstable();
+        read.append(&mut listed);
     }
     let states = told(handle.server_states(&known.server_ids()).await, "the states")?;
     read.push(format!("states {states:?}"));

@@ -101,6 +101,15 @@ impl Content {
         }
     }
 
+    /// Changes the whole of it at once.
+    pub(crate) fn edit(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = vec![0; self.len];
+        self.read(0, &mut bytes).expect("all of it is there");
+        change(&mut bytes);
+        *self = Content::default();
+        self.write(0, &bytes);
+    }
+
     /// A number that tells contents apart.
     pub(crate) fn digest(&self) -> u64 {
         let mut hash = blake3::Hasher::new();
