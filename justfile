@@ -47,6 +47,13 @@ fuzz SECONDS="20" *TARGETS:
 mutants *NAMES:
     tests/mutants/run {{NAMES}}
 
+# Cut the power CYCLES times, fill the disk, let it fail: real file systems in loop devices, so it needs root (Linux only)
+power CYCLES="200":
+    cargo build --release
+    sudo tests/power/run cut --binary target/release/fluxrelay --cycles {{CYCLES}}
+    sudo tests/power/run full --binary target/release/fluxrelay --cycles 24
+    sudo tests/power/run failing --binary target/release/fluxrelay --cycles 24
+
 # The figures of benches/README.md
 figures:
     cargo bench

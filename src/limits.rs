@@ -172,6 +172,9 @@ const _: () = assert!(KEYS_PER_STORE_MAX <= KEYS_MAX);
 const _: () = assert!(TICKET_HOURS_MAX * 3600 * 1000 <= TICKET_KEY_ROTATION_MS);
 const _: () = assert!(AUDIT_ROWS_PER_STORE_MAX <= AUDIT_ROWS_MAX && AUDIT_ROWS_READ_MAX >= PAGE_MAX);
 
+/// Most mebibytes that may be kept free on the disk of the data directory: one tebibyte.
+pub const DISK_RESERVE_MIB_MAX: u64 = 1024 * 1024;
+
 /// Findings that a check of a data directory names; more are only counted.
 pub const CHECK_FINDINGS_MAX: usize = 1000;
 /// Days after which an ended command or an order may be gone, at the least: the lowest `retention_days`.

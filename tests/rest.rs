@@ -6,6 +6,8 @@ mod audit;
 mod check_rest;
 #[path = "../fuzz/corpus.rs"]
 mod corpus;
+#[path = "rest/disk.rs"]
+mod disk;
 #[path = "rest/document.rs"]
 mod document;
 #[path = "rest/events.rs"]

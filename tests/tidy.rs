@@ -318,3 +318,19 @@ fn absolute(line: &str, path: &str) -> bool {
         before.is_none_or(|c| !c.is_alphanumeric() && !matches!(c, '_' | '.' | '-' | '}' | '*' | '>'))
     })
 }
+
+/// They need root and loop devices, so no ordinary run gets further than this.
+#[test]
+fn the_power_cuts_explain_themselves() {
+    let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/power/run");
+    let asked = |words: &[&str]| {
+        std::process::Command::new("python3").arg(&run).args(words).output().expect("python3 starts")
+    };
+    let help = asked(&["--help"]);
+    let text = String::from_utf8_lossy(&help.stdout);
+    assert!(help.status.success(), "{}", String::from_utf8_lossy(&help.stderr));
+    for mode in ["cut", "full", "failing"] {
+        assert!(text.contains(&format!("sudo tests/power/run {mode} ")), "no example of {mode}: {text}");
+    }
+    assert_eq!(asked(&["flood", "--binary", "fluxrelay"]).status.code(), Some(2));
+}

@@ -17,6 +17,7 @@ use super::quotas::{QuotaSettings, Quotas};
 use super::registry::Registry;
 use super::request::{BrokerError, OrderRequest, Published, RequestedCommand, Target};
 use super::shard_thread::CALLS;
+use super::space::Space;
 use super::stats::{DoorStats, JournalStats, Snapshot};
 use crate::credentials::Fingerprints;
 use crate::engine::{Counters, Input, KeyDigest, NewCommand, NewOrder, OrderRow, Refusal, Reply, ReplyTo};
@@ -41,6 +42,7 @@ pub(crate) struct Inner {
     pub(super) journal_stats: JournalStats,
     pub(super) doors: DoorStats,
     pub(super) limited: Limited,
+    pub(super) space: Space,
     pub(super) stopping: AtomicBool,
     pub(super) failure: watch::Sender<Option<StorageError>>,
     /// Numbers of connections and calls; `CALLS` is not given out.
@@ -180,13 +182,13 @@ impl Inner {
     ) -> Result<Published, BrokerError> {
         let Unresolved { error, key } = unresolved;
         if key.is_none() {
-            return Err(error);
+            return Err(self.turned_away(error));
         }
         // An order without commands is never accepted; the desk only looks for its key.
         let (reference, player, commands) = (None, None, Vec::new());
         let question = NewOrder { store, key, reference, player, ordered: false, commands };
         match self.publish(Box::new(question)).await {
-            Err(BrokerError::Refused(Refusal::Overloaded)) => Err(error),
+            Err(BrokerError::Refused(Refusal::Overloaded)) => Err(self.turned_away(error)),
             found => found,
         }
     }
@@ -234,6 +236,7 @@ impl Inner {
         }
         self.journal_stats.add_to(&mut snapshot);
         self.doors.add_to(&mut snapshot);
+        snapshot.disk_free = self.space.free();
         snapshot.queued_inputs = self.shards.iter().map(|shard| shard.waiting() as u64).sum();
         snapshot
     }

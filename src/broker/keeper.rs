@@ -142,6 +142,7 @@ impl Keeper {
             if checkpoint(lines, wait)?.is_none() {
                 return Ok(false);
             }
+            lines.journal_stats().bytes_at_rest.store(bytes, Ordering::Relaxed);
         }
         if stop {
             return Ok(false);

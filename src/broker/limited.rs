@@ -21,13 +21,15 @@ pub enum Limit {
     StoreCommands,
     /// Commands of one store that have not ended.
     StoreLive,
+    /// Free space of the data directory.
+    DiskReserve,
     /// Followers of events.
     Followers,
 }
 
 impl Limit {
     /// All of them, in the order of their counters.
-    pub const ALL: [Limit; 9] = [
+    pub const ALL: [Limit; 10] = [
         Limit::Connections,
         Limit::NetworkConnections,
         Limit::KeyRequests,
@@ -36,6 +38,7 @@ impl Limit {
         Limit::ServerCallsAtOnce,
         Limit::StoreCommands,
         Limit::StoreLive,
+        Limit::DiskReserve,
         Limit::Followers,
     ];
 
@@ -50,6 +53,7 @@ impl Limit {
             Limit::ServerCallsAtOnce => "server_calls_at_once",
             Limit::StoreCommands => "store_commands_per_second",
             Limit::StoreLive => "store_live_max",
+            Limit::DiskReserve => "disk_reserve_mib",
             Limit::Followers => "event_followers",
         }
     }

@@ -27,6 +27,7 @@ mod rate;
 mod registry;
 mod request;
 mod shard_thread;
+mod space;
 mod start;
 mod stats;
 mod stepped;

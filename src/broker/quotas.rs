@@ -17,6 +17,7 @@ use super::inner::Unresolved;
 use super::limited::Limit;
 use super::rate::{Bucket, Rate};
 use super::request::{BrokerError, OrderRequest};
+use super::space::RETRY_LOW_MS;
 use crate::engine::{NewOrder, ServerState, Status};
 use crate::ids::StoreId;
 use crate::limits::ORDER_COMMANDS_MAX;
@@ -110,8 +111,8 @@ impl Quotas {
 }
 
 impl Inner {
-    /// Checks an order's servers and its store's quotas. A repeated order is not refused for want of room: it is
-    /// looked for under its key.
+    /// Checks an order's servers, its store's quotas and the disk's space. A repeated order is not refused for want of
+    /// room: it is looked for under its key.
     pub(super) async fn admit(
         self: &Arc<Inner>,
         store: StoreId,
@@ -120,22 +121,33 @@ impl Inner {
     ) -> Result<Box<NewOrder>, Unresolved> {
         let order = self.resolve(store, request)?;
         let Quotas { rate, live_max, .. } = self.quotas;
-        if rate.is_off() && live_max == 0 {
-            return Ok(order);
-        }
-        let (now, count) = (self.clock.now(), order.commands.len() as u64);
+        let count = order.commands.len() as u64;
         if !rate.is_off() {
-            let taken = gate.bucket.lock().take(rate, now, count);
+            let taken = gate.bucket.lock().take(rate, self.clock.now(), count);
             taken.map_err(|retry_after_ms| {
                 self.limited.on(Limit::StoreCommands);
                 Unresolved { error: BrokerError::RateLimited { retry_after_ms }, key: None }
             })?;
+        }
+        if self.space.is_low() {
+            let error = BrokerError::DiskLow { retry_after_ms: RETRY_LOW_MS };
+            return Err(Unresolved { error, key: order.key });
         }
         if live_max > 0 && !gate.enter(count, live_max) {
             let entered = self.look_again(gate, store, count).await;
             entered.map_err(|error| Unresolved { error, key: order.key })?;
         }
         Ok(order)
+    }
+
+    /// Counts who is turned away for want of room, which no repeated order is.
+    pub(super) fn turned_away(&self, error: BrokerError) -> BrokerError {
+        match error {
+            BrokerError::StoreFull { .. } => self.limited.on(Limit::StoreLive),
+            BrokerError::DiskLow { .. } => self.limited.on(Limit::DiskReserve),
+            _ => {}
+        }
+        error
     }
 
     /// Looks at the commands of a store that seems full.
@@ -157,7 +169,6 @@ impl Inner {
                 *looked_at = Some(now);
             }
             if !gate.enter(count, max) {
-                self.limited.on(Limit::StoreLive);
                 let retry_after_ms = u32::try_from(LOOK_EVERY.0).unwrap_or(u32::MAX);
                 return Err(BrokerError::StoreFull { max, retry_after_ms });
             }

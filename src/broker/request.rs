@@ -49,6 +49,12 @@ pub enum BrokerError {
         /// When to come back.
         retry_after_ms: u32,
     },
+    /// The broker's disk has too little free space for more; what was accepted goes on.
+    #[error("too little free space on the broker's disk, try again in {retry_after_ms} ms")]
+    DiskLow {
+        /// When to come back.
+        retry_after_ms: u32,
+    },
     /// The storage failed or the broker is stopping: nothing is accepted any more; what was asked may or may not
     /// have happened (a publish with an idempotency key can be repeated safely).
     #[error("the broker is stopping")]

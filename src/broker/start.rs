@@ -26,8 +26,9 @@ use super::numbers::first_seq;
 use super::quotas::{QuotaSettings, Quotas};
 use super::registry::{FirstStart, Registry, RegistryOptions};
 use super::shard_thread::ShardThread;
+use super::space::Space;
 use super::stats::{DoorStats, JournalStats};
-use super::{journal_thread, keeper};
+use super::{journal_thread, keeper, space};
 use crate::credentials::HashCost;
 use crate::engine::{self, Counters, Output, Shard};
 use crate::ids::{FrameNo, ServerId, ShardNo, StoreId};
@@ -60,6 +61,8 @@ pub struct Settings {
     pub ended_kept: Millis,
     /// How long a record of the audit trail is kept.
     pub audit_kept: Millis,
+    /// Bytes of free space under the data directory below which publishes are refused; 0 = none.
+    pub disk_reserve: u64,
     /// What stores, keys and servers may take.
     pub quotas: QuotaSettings,
     /// Threads that check tokens and keys, at least 1.
@@ -85,6 +88,7 @@ impl Settings {
             checkpoint_every: Millis::seconds(5),
             ended_kept: Millis::seconds(30 * 24 * 3600),
             audit_kept: Millis::seconds(365 * 24 * 3600),
+            disk_reserve: 256 * 1024 * 1024,
             quotas: QuotaSettings::default(),
             login_threads: 1,
             login_timeout: Duration::from_secs(5),
@@ -104,6 +108,7 @@ pub struct Running {
     keeper: (Sender<ToKeeper>, JoinHandle<()>),
     shards: Vec<JoinHandle<()>>,
     journal: JoinHandle<()>,
+    space: (Sender<()>, JoinHandle<()>),
 }
 
 /// Opens the data directory, recovers what is in it, and starts the threads. Call it within a tokio runtime;
@@ -141,6 +146,7 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
         journal_stats: JournalStats::default(),
         doors: DoorStats::default(),
         limited: Limited::default(),
+        space: Space::new(settings.data_dir.clone(), settings.disk_reserve),
         stopping: AtomicBool::new(false),
         failure,
         next_number: AtomicU64::new(1),
@@ -148,6 +154,7 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
     });
     owner.set(Arc::downgrade(&inner)).expect("the registry belongs to one broker");
     tokio::spawn(Arc::clone(&inner.hub).run());
+    inner.look_at_space();
     let last = report.last_commit;
     let journal = {
         let inner = Arc::clone(&inner);
@@ -162,6 +169,7 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
         let inner = Arc::clone(&inner);
         spawn("keeper", move || keeper::run(keeper_settings, backups, messages, inner))
     };
+    let space = watch_space(&inner);
     Ok(Running {
         handle: Handle { inner },
         first_start,
@@ -170,7 +178,15 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
         keeper: (to_keeper, keeper),
         shards,
         journal,
+        space,
     })
+}
+
+/// The thread that looks at the disk's free space, and what ends it when it is dropped.
+fn watch_space(inner: &Arc<Inner>) -> (Sender<()>, JoinHandle<()>) {
+    let (stop, stopped) = bounded(0);
+    let inner = Arc::clone(inner);
+    (stop, spawn("space", move || space::run(stopped, inner)))
 }
 
 /// What the keeper goes by after this recovery.
@@ -365,5 +381,8 @@ impl Running {
         }
         let _ = self.handle.inner.journal.send(ToJournal::Stop);
         let _ = self.journal.join();
+        let (stop, thread) = self.space;
+        drop(stop);
+        let _ = thread.join();
     }
 }

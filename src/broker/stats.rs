@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub journal_bytes: u64,
     /// Checkpoints.
     pub checkpoints: u64,
+    /// Bytes free under the data directory at the last look.
+    pub disk_free: u64,
     /// Inputs waiting for shards now.
     pub queued_inputs: u64,
     /// TLS handshakes over TCP that were done.
@@ -84,9 +86,16 @@ pub(super) struct JournalStats {
     pub(super) nanos: AtomicU64,
     pub(super) bytes: AtomicU64,
     pub(super) checkpoints: AtomicU64,
+    /// What `bytes` was when the latest complete checkpoint began.
+    pub(super) bytes_at_rest: AtomicU64,
 }
 
 impl JournalStats {
+    /// Bytes of the journal that no checkpoint has brought to the store at rest.
+    pub(super) fn unwritten(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed).saturating_sub(self.bytes_at_rest.load(Ordering::Relaxed))
+    }
+
     pub(super) fn add_to(&self, snapshot: &mut Snapshot) {
         snapshot.commits = self.commits.load(Ordering::Relaxed);
         snapshot.commit_ns = self.nanos.load(Ordering::Relaxed);

@@ -8,6 +8,7 @@ use crate::transport::TransportSettings;
 use crate::{broker, engine};
 
 const DAY_SECONDS: u64 = 24 * 3600;
+const MEBIBYTE: u64 = 1024 * 1024;
 
 /// What the broker needs to know.
 pub(super) fn of_broker(config: &Config) -> broker::Settings {
@@ -33,6 +34,7 @@ pub(super) fn of_broker(config: &Config) -> broker::Settings {
             store_commands: config.store_commands_per_second,
             store_live_max: config.store_live_max,
         },
+        disk_reserve: config.disk_reserve_mib * MEBIBYTE,
         audit_kept: Millis::seconds(config.audit_days * DAY_SECONDS),
         login_threads: config.login_threads,
         login_timeout: Duration::from_secs(config.login_timeout_seconds),

@@ -313,9 +313,9 @@ impl PublisherTask {
     }
 }
 
-/// Codes that leave open whether the order was accepted.
+/// Whether a code leaves open whether the order was accepted.
 fn is_unknown(number: u16) -> bool {
-    matches!(Code::from_number(number), Some(Code::StorageUnavailable | Code::ShuttingDown))
+    Code::from_number(number) == Some(Code::ShuttingDown)
 }
 
 fn refused(number: u16, retry_after_ms: u32, detail: &str) -> PublishError {

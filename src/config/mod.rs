@@ -108,6 +108,8 @@ settings! {
     audit_days: u64 = "365", K::number(1, 3650, "days");
     /// The longest time between two checkpoints while something changes.
     checkpoint_seconds: u64 = "5", K::number(1, 3600, "seconds");
+    /// Free space of the disk of `data_dir` below which publishes are refused, so that results can still be stored; 0: none.
+    disk_reserve_mib: u64 = "256", K::number(0, crate::limits::DISK_RESERVE_MIB_MAX, "MiB");
     /// Open connections, REST's included; one more is answered 503.
     connections_max: usize = "65536", K::number(1, 1_000_000, "connections");
     /// Of them, those of one network (IPv4 /24, IPv6 /56), so that none takes all places; 0: no limit.

@@ -237,6 +237,11 @@ impl From<BrokerError> for Problem {
                 format!("the store has as many unfinished commands as it may, {max}"),
             )
             .retry_after(retry_after_ms),
+            BrokerError::DiskLow { retry_after_ms } => Problem::new(
+                Code::StorageUnavailable,
+                "the broker's disk has too little free space for new orders; results are still taken",
+            )
+            .retry_after(retry_after_ms),
             BrokerError::Stopping => Problem::new(
                 Code::ShuttingDown,
                 "whether it was done is not known; an order with an Idempotency-Key can be repeated safely",

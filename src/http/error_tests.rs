@@ -47,7 +47,7 @@ async fn a_problem_carries_its_table_row_and_its_occurrence() {
 
 #[tokio::test]
 async fn broker_errors_map_to_statuses() {
-    let cases: [(BrokerError, u16, &str, Option<&str>); 10] = [
+    let cases: [(BrokerError, u16, &str, Option<&str>); 11] = [
         (BrokerError::Refused(Refusal::KeyConflict), 409, "key_conflict", None),
         (BrokerError::Refused(Refusal::QueueFull(ServerId(1))), 429, "queue_full", Some("5")),
         (BrokerError::Refused(Refusal::Overloaded), 503, "overloaded", Some("5")),
@@ -57,6 +57,7 @@ async fn broker_errors_map_to_statuses() {
         (BrokerError::NotFound, 404, "not_found", None),
         (BrokerError::TooManyCommands { max: 3, count: 4 }, 422, "too_many_commands", None),
         (BrokerError::Busy { retry_after_ms: 1001 }, 503, "busy", Some("2")),
+        (BrokerError::DiskLow { retry_after_ms: 5_000 }, 503, "storage_unavailable", Some("5")),
         (BrokerError::Stopping, 503, "shutting_down", Some("5")),
     ];
     for (error, status, code, wait) in cases {

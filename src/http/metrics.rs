@@ -148,6 +148,8 @@ impl Scrape {
         )?;
         families.counter("fluxrelay_journal_bytes", "Bytes written to the journal", stats.journal_bytes)?;
         families.counter("fluxrelay_checkpoints", "Checkpoints written", stats.checkpoints)?;
+        let help = "Bytes free under the data directory; below disk_reserve_mib publishes are refused";
+        families.gauge("fluxrelay_disk_free_bytes", help, stats.disk_free)?;
         let help = "1 while orders are accepted, else 0";
         families.gauge("fluxrelay_ready", help, u64::from(self.ready))
     }
@@ -247,6 +249,7 @@ mod tests {
             commit_ns: 1_500_000_000,
             handshakes: 4,
             handshakes_resumed: 2,
+            disk_free: 4_000_000_000,
             ..Snapshot::default()
         };
         let process = Process { resident_bytes: Some(4096), open_fds: Some(9) };
@@ -268,6 +271,7 @@ mod tests {
             "fluxrelay_commands_waiting{status=\"in_doubt\"} 6",
             "fluxrelay_commands_ended_total{status=\"expired\"} 8",
             "fluxrelay_journal_commit_seconds_total 1.5",
+            "fluxrelay_disk_free_bytes 4000000000",
             "fluxrelay_process_resident_memory_bytes 4096",
             "fluxrelay_uptime_seconds 2.5",
             "fluxrelay_logins_wrong_total 7",
@@ -283,7 +287,7 @@ mod tests {
         }
         let families = text.lines().filter(|line| line.starts_with("# TYPE")).count();
         let helps = text.lines().filter(|line| line.starts_with("# HELP")).count();
-        assert_eq!((families, helps), (34, 34));
+        assert_eq!((families, helps), (35, 35));
         assert!(!text.contains("commands_waiting{status=\"completed\"}"));
     }
 

@@ -87,7 +87,11 @@ fn add_refusals(operation: &mut Operation, has_parameter: bool) {
         (has_body, "415", "`invalid_body`: its type is not `application/json`."),
         (secured, "422", "A field or parameter is not valid; `field` says which."),
         (secured, "429", "A limit is reached; `Retry-After` says when to come back."),
-        (secured, "503", "Busy, stopping, or the storage failed; `Retry-After` says when to come back."),
+        (
+            secured,
+            "503",
+            "Busy, stopping, too little disk space, or the storage failed; `Retry-After` says when to come back.",
+        ),
     ];
     let responses = &mut operation.responses.responses;
     for (applies, status, description) in common {

@@ -163,6 +163,7 @@ pub(super) fn refused(error: BrokerError) -> Refused {
         BrokerError::Busy { retry_after_ms } => with(Code::Busy, retry_after_ms, detail),
         BrokerError::RateLimited { retry_after_ms } => with(Code::RateLimited, retry_after_ms, detail),
         BrokerError::StoreFull { retry_after_ms, .. } => with(Code::QueueFull, retry_after_ms, detail),
+        BrokerError::DiskLow { retry_after_ms } => with(Code::StorageUnavailable, retry_after_ms, detail),
         BrokerError::Stopping => with(Code::ShuttingDown, RETRY_FULL_MS, detail),
     }
 }

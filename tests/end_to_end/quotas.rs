@@ -1,9 +1,11 @@
 //! What a store may publish over connections: one that is over its share is refused in its answers, and keeps its
-//! connection; the others go on.
+//! connection; the others go on. Likewise everybody while the disk has too little space.
+
+use std::time::Duration;
 
 use bytes::BytesMut;
 use fluxrelay::broker::{Actor, QuotaSettings, Scope};
-use fluxrelay::client::Code;
+use fluxrelay::client::{Code, Order, OrderCommand, PublishError, Servers};
 use fluxrelay::ids::StoreId;
 use fluxrelay::protocol::{OrderHead, PublishCommand, Response, encode_publish};
 use fluxrelay::transport::TransportSettings;
@@ -65,4 +67,24 @@ async fn a_full_store_is_refused_and_no_other_is() {
     assert_eq!(publish(&mut full, 1).await, Some((Code::QueueFull, 1_000)));
     assert_eq!(publish(&mut other, 3).await, None);
     assert_eq!(publish(&mut full, 1).await, Some((Code::QueueFull, 1_000)), "its connection goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_with_too_little_space_is_a_refusal_for_raw_peers_and_for_the_client() {
+    // No disk has so much.
+    let low = |broker: &mut fluxrelay::broker::Settings| broker.disk_reserve = u64::MAX / 2;
+    let relay = Relay::start_changed(TransportSettings::default(), low).await;
+    let mut raw = store(&relay, "shop").await;
+    for _ in 0..2 {
+        assert_eq!(publish(&mut raw, 1).await, Some((Code::StorageUnavailable, 5_000)));
+    }
+    let server = relay.server("lobby").await;
+    let client = relay.publisher().await;
+    let commands = vec![OrderCommand::new(Servers::One(server.id), "say hi")];
+    match client.publish(Order { commands, ..Order::default() }).await {
+        Err(PublishError::Refused { code: Code::StorageUnavailable, retry_after, .. }) => {
+            assert_eq!(retry_after, Some(Duration::from_secs(5)));
+        }
+        other => panic!("{other:?}"),
+    }
 }

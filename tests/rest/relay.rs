@@ -100,13 +100,20 @@ impl Relay {
     }
 
     /// Stops the broker and starts another one on the same data directory.
-    pub(crate) async fn restart(mut self) -> Relay {
+    pub(crate) async fn restart(self) -> Relay {
+        self.restart_with(|_| ()).await
+    }
+
+    /// As [`Relay::restart`], with changed settings.
+    pub(crate) async fn restart_with(mut self, change: impl FnOnce(&mut Settings)) -> Relay {
         let running = self.running.take().expect("it runs until here");
         running.stop().await.expect("it stops cleanly");
         let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().expect("a temporary directory"));
         let admin_key = std::mem::take(&mut self.admin_key);
         drop(self);
-        let running = broker::start(settings(&dir)).expect("the broker starts again");
+        let mut settings = settings(&dir);
+        change(&mut settings);
+        let running = broker::start(settings).expect("the broker starts again");
         Relay::compose(dir, running, admin_key)
     }
 
