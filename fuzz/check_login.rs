@@ -53,9 +53,9 @@ pub(crate) fn check_login(data: &[u8]) {
     let Some((&form, data)) = data.split_first() else { return };
     let text = String::from_utf8_lossy(data);
     match form % 8 {
-        0 => assert!(HOUSE.sealer.open(&text).is_none(), "nobody gave this out"),
+        0 => text_as_token(&text),
         1 => changed_token(data),
-        2 => assert_eq!(HOUSE.keys.open_ticket(data, NOW), None, "nobody gave this out"),
+        2 => bytes_as_ticket(data),
         3 => changed_ticket(data),
         4 => key_file(data),
         5 => said_again(&text),
@@ -78,6 +78,17 @@ fn edited(original: &[u8], edits: &[u8]) -> Vec<u8> {
         }
     }
     bytes
+}
+
+/// The fuzzer sees what is compared, so it does find what was given out.
+fn text_as_token(text: &str) {
+    let given_out = HOUSE.tokens.iter().any(|(_, token)| token.reveal() == text);
+    assert_eq!(HOUSE.sealer.open(text).is_some(), given_out, "exactly what was given out is taken");
+}
+
+fn bytes_as_ticket(data: &[u8]) {
+    let given_out = HOUSE.tickets.iter().any(|ticket| ticket == data);
+    assert_eq!(HOUSE.keys.open_ticket(data, NOW).is_some(), given_out, "exactly what was given out is taken");
 }
 
 fn changed_token(data: &[u8]) {
