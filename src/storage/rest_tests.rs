@@ -192,3 +192,18 @@ fn a_damaged_row_names_table_and_key() {
     let error = rest.command(CommandId { server: ServerId(1), seq: Seq(64) }).unwrap_err();
     assert!(error.to_string().contains("store.redb is damaged at live/64"), "{error}");
 }
+
+#[test]
+fn after_a_failure_nothing_more_is_written() {
+    let (_journal, rest, _) = open();
+    let transaction = rest.db().begin_write().unwrap();
+    transaction.open_table(SERVERS).unwrap().insert(1, &b"no such thing"[..]).unwrap();
+    transaction.commit().unwrap();
+    let ended = |server, seq| {
+        checkpoint(ImagePart { ended: vec![command(server, seq, Status::Completed)], ..ImagePart::default() })
+    };
+    let first = rest.write(ended(1, 64)).unwrap_err().to_string();
+    assert!(first.contains("damaged at servers/1"), "{first}");
+    let second = rest.write(ended(2, 128)).expect_err("of another server, but it is refused as well");
+    assert_eq!(second.to_string(), first);
+}
