@@ -69,7 +69,8 @@ async fn read_all(handle: &Handle, known: &Known) -> Result<Vec<String>, String>
     }
     for (server, _) in &known.servers {
         read.push(format!("pages of {server}"));
-        // What has ended stands elsewhere in the pages once the first checkpoint has brought it to the store.
+        // What has ended stands elsewhere in the pages once the first checkpoint has brought it to the store, and may be
+        // shown twice if that is made between two of them.
         let mut listed = Vec::new();
         let mut cursor: Option<String> = None;
         loop {
@@ -82,6 +83,7 @@ async fn read_all(handle: &Handle, known: &Known) -> Result<Vec<String>, String>
             }
         }
         listed.sort_unstable();
+        listed.dedup();
         read.append(&mut listed);
     }
     let states = told(handle.server_states(&known.server_ids()).await, "the states")?;
