@@ -53,7 +53,8 @@ fn damage_file(file: &mut Vec<u8>, edit: &[u8; 8]) {
             let page = whole(PAGE);
             file[page].fill(with);
         }
-        3 => file.truncate(at),
+        // A file of no bytes is refused by its name, before anything is opened: as a backend it is a new one.
+        3 => file.truncate(at.max(1)),
         4 => {
             let page = whole(PAGE);
             let from = usize::from(u16::from_le_bytes([with, more])) * PAGE % file.len();

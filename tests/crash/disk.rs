@@ -3,6 +3,7 @@
 //!
 //! Files are pages that images share until one of them writes: an image costs what differs in it.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::sync::Arc;
 
@@ -45,7 +46,7 @@ impl Random {
 }
 
 /// The content of a file.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Content {
     len: usize,
     pages: Vec<Arc<[u8; PAGE]>>,
@@ -110,14 +111,11 @@ impl Content {
         self.write(0, &bytes);
     }
 
-    /// A number that tells contents apart.
+    /// A number that tells contents apart, within one run of a program.
     pub(crate) fn digest(&self) -> u64 {
-        let mut hash = blake3::Hasher::new();
-        for page in &self.pages {
-            hash.update(&page[..]);
-        }
-        hash.update(&(self.len as u64).to_le_bytes());
-        u64::from_le_bytes(hash.finalize().as_bytes()[..8].try_into().expect("32 bytes have 8"))
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
     }
 }
 
