@@ -123,6 +123,13 @@ pub const TLS_SESSIONS_KEPT: usize = 8;
 /// A key of TLS session tickets is current for so long, then for as long the one before it: a session can be resumed for one
 /// day, and by no means for more than two.
 pub const TLS_SESSION_KEY_ROTATION_MS: u64 = 24 * 3600 * 1000;
+/// While both wait, so many turns for TLS handshakes go to clients with a session of ours before one goes to a stranger. A flood
+/// of strangers then takes the returning no more than an eighth of the doors; and clients that all come back at once,
+/// or one that has a session and shows it again and again, do not shut out new servers.
+pub const RETURNING_TURNS: usize = 7;
+/// Bytes of a client's first message that are looked at for its session before it has its turn: one of ours that comes back has a
+/// third of that. In longer ones, and in those of which only a part has come, no session is seen.
+pub const HELLO_BYTES_SEEN: usize = 2048;
 /// Bytes of a TLS session ticket: a session's secret, its server's name and protocol.
 pub const TLS_TICKET_BYTES_MAX: usize = 1024;
 
@@ -130,6 +137,10 @@ pub const TLS_TICKET_BYTES_MAX: usize = 1024;
 /// dozen milliseconds away answer. Each more is begun earlier and ended later; of a thousand at once most would be given up
 /// unfinished in a storm, after most of their work was done.
 pub const TURNS_PER_DOOR_THREAD: usize = 64;
+/// Of these, turns of strangers whose network is over its limit of failed logins. Whoever finds none free is told at once, and in
+/// clear text, that access is denied: a flood of guesses then costs a tenth of the handshakes that it asks for, and the less
+/// time the doors have the fewer of them; somebody in such a network who is right still comes in, after a few tries.
+pub const SUSPECT_TURNS_PER_DOOR_THREAD: usize = 1;
 /// Milliseconds after which a turn is over, finished or not. Turns that end so (640 a second for each thread, with the above)
 /// have to be fewer than handshakes that a core can do, or in a storm there would be no end of beginning; and enough
 /// that peers far away, or some that begin and do not go on, do not keep the others waiting for long.

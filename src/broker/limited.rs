@@ -9,6 +9,8 @@ pub enum Limit {
     Connections,
     /// Open connections of one network.
     NetworkConnections,
+    /// Failed logins of one network: its strangers' TLS handshakes beyond a few at once.
+    FailedLogins,
     /// REST calls a second with one key.
     KeyRequests,
     /// REST calls a second of one server's plugin.
@@ -29,9 +31,10 @@ pub enum Limit {
 
 impl Limit {
     /// All of them, in the order of their counters.
-    pub const ALL: [Limit; 10] = [
+    pub const ALL: [Limit; 11] = [
         Limit::Connections,
         Limit::NetworkConnections,
+        Limit::FailedLogins,
         Limit::KeyRequests,
         Limit::ServerCalls,
         Limit::StoreCallsAtOnce,
@@ -47,6 +50,7 @@ impl Limit {
         match self {
             Limit::Connections => "connections_max",
             Limit::NetworkConnections => "connections_per_network_max",
+            Limit::FailedLogins => "failed_logins_per_second",
             Limit::KeyRequests => "key_requests_per_second",
             Limit::ServerCalls => "server_calls_per_second",
             Limit::StoreCallsAtOnce => "store_calls_at_once",

@@ -14,6 +14,7 @@ use super::plugin_task;
 use super::report::Report;
 use crate::ids::{CommandId, Seq, SessionEpoch};
 use crate::limits::{PLAYERS_MAX, WINDOW_MAX};
+use crate::priority::considerate;
 use crate::protocol::Outcome;
 
 /// Reports and player changes that may wait to be sent.
@@ -141,7 +142,8 @@ impl PluginClient {
         let (state, _) = watch::channel(ClientState::Connecting);
         let shared = Arc::new(Shared { queue: Mutex::default(), wake: Notify::new(), state });
         let task = plugin_task::PluginTask::open(options, handler, shared.clone()).await?;
-        tokio::spawn(task.run());
+        // Thousands of them may come back at once, on threads that should not be in the way of others.
+        tokio::spawn(considerate(task.run()));
         Ok(PluginClient { _alive: Arc::new(Alive(shared.clone())), shared })
     }
 

@@ -7,6 +7,7 @@ mod client;
 mod dates;
 mod error;
 mod fingerprint;
+mod hello;
 mod pem;
 mod problem;
 #[cfg(feature = "quic")]

@@ -101,6 +101,17 @@ fn now() -> UnixMs {
     UnixMs(since.as_millis() as u64)
 }
 
+/// A client that speaks this version alone.
+fn speaking(pki: &Pki, version: &'static rustls::SupportedProtocolVersion) -> rustls::ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(pki.ca.der().clone()).unwrap();
+    rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
 #[test]
 fn both_versions_are_spoken_and_http_inside() {
     let pki = Pki::new();
@@ -109,15 +120,7 @@ fn both_versions_are_spoken_and_http_inside() {
     assert_eq!(pair.server.protocol_version(), Some(ProtocolVersion::TLSv1_3));
     assert_eq!(pair.server.alpn_protocol(), Some(&b"http/1.1"[..]));
     assert_eq!(pair.seen(), tls.fingerprint());
-    let mut old = rustls::ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&version::TLS12])
-        .unwrap()
-        .with_root_certificates({
-            let mut roots = rustls::RootCertStore::empty();
-            roots.add(pki.ca.der().clone()).unwrap();
-            roots
-        })
-        .with_no_client_auth();
+    let mut old = speaking(&pki, &version::TLS12);
     let name = super::super::server_name("localhost").unwrap();
     let connect = |config: &rustls::ClientConfig, server| {
         let client = ClientConnection::new(Arc::new(config.clone()), name.clone()).unwrap();
@@ -184,6 +187,32 @@ fn sessions_that_are_kept_are_resumed_after_a_restart_and_not_with_other_keys() 
     tls.reload().unwrap();
     assert_ne!(kind(&tls), HandshakeKind::Resumed);
     assert_eq!(kind(&tls), HandshakeKind::Resumed);
+}
+
+#[test]
+fn a_first_message_shows_a_session_of_ours_as_a_whole_and_unaltered_only() {
+    let pki = Pki::new();
+    let (tls, other) = (open(&pki, "a.crt", "a.key").unwrap(), open(&pki, "a.crt", "a.key").unwrap());
+    for version in [&version::TLS12, &version::TLS13] {
+        let client = Arc::new(speaking(&pki, version));
+        let hello = || {
+            let mut bytes = Vec::new();
+            let mut pair = Pair::new(tls.http(), client.clone(), "localhost").unwrap();
+            pair.client.write_tls(&mut bytes).unwrap();
+            bytes
+        };
+        assert!(!tls.knows(&hello()), "it was never here");
+        Pair::new(tls.http(), client.clone(), "localhost").unwrap().shake().unwrap();
+        let hello = hello();
+        assert!(tls.knows(&hello) && !other.knows(&hello));
+        assert!((0..hello.len()).all(|length| !tls.knows(&hello[..length])));
+        let noticed = (0..hello.len()).filter(|at| {
+            let mut altered = hello.clone();
+            altered[*at] ^= 1;
+            !tls.knows(&altered)
+        });
+        assert!(noticed.count() > 100, "the ticket alone is longer");
+    }
 }
 
 /// A handshake in which the client's first bytes are a secret: its group, if it was resumed, and what the server was told.

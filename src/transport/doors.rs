@@ -11,7 +11,7 @@
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::turns::Turns;
-use crate::limits::TURNS_PER_DOOR_THREAD;
+use crate::limits::{SUSPECT_TURNS_PER_DOOR_THREAD, TURNS_PER_DOOR_THREAD};
 use crate::priority;
 
 /// The threads, which end when this is dropped, with everything that runs on them.
@@ -27,7 +27,10 @@ impl Doors {
     /// Starts so many threads, at least one; they give way to those that serve.
     pub(super) fn open(threads: usize) -> Doors {
         let threads = threads.max(1);
-        let turns = Turns::new(threads.saturating_mul(TURNS_PER_DOOR_THREAD));
+        let turns = Turns::new(
+            threads.saturating_mul(TURNS_PER_DOOR_THREAD),
+            threads.saturating_mul(SUSPECT_TURNS_PER_DOOR_THREAD),
+        );
         let (runtime, accepting) = (Some(runtime("doors", threads)), Some(runtime("accept", 1)));
         Doors { runtime, accepting, turns }
     }
@@ -63,6 +66,7 @@ fn runtime(name: &str, threads: usize) -> Runtime {
         .worker_threads(threads)
         .thread_name(name)
         .on_thread_start(priority::give_way)
+        .on_thread_unpark(priority::has_rested)
         .enable_all()
         .build()
         .expect("threads can be started at start-up")

@@ -16,6 +16,7 @@ use super::greeting::{Guest, greet};
 use super::turns::Turns;
 use crate::broker::Network;
 use crate::limits::REFUSALS_AT_ONCE_MAX;
+use crate::priority::considerate;
 use crate::tls::ServerTls;
 
 /// How long a refusal may take, TLS handshake included.
@@ -40,17 +41,18 @@ impl Full {
     pub(super) fn refuse(&self, socket: TcpStream, peer: IpAddr) {
         let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
         let tls = self.tls.clone();
-        self.doors.spawn(async move {
+        self.doors.spawn(considerate(async move {
             let _ = timeout(REFUSAL_TIMEOUT, tell(socket, peer, tls.as_ref())).await;
             drop(permit);
-        });
+        }));
     }
 }
 
 async fn tell(socket: TcpStream, peer: IpAddr, tls: Option<&ServerTls>) -> io::Result<()> {
-    let guest = Guest { network: Network::of(peer), accepted: Instant::now(), limit: REFUSAL_TIMEOUT };
+    let guest =
+        Guest { network: Network::of(peer), accepted: Instant::now(), limit: REFUSAL_TIMEOUT, broker: None };
     // A turn of its own: their number is bounded, and no place is worth a wait behind those that have one.
-    let (mut stream, _) = greet(socket, tls, &Turns::new(1), guest).await?;
+    let (mut stream, _) = greet(socket, tls, &Turns::new(1, 1), guest).await?;
     stream.write_all(FULL).await?;
     stream.flush().await?;
     stream.shutdown().await?;

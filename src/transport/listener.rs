@@ -27,6 +27,7 @@ use super::turns::Turns;
 use super::upgrade::Role;
 use crate::broker::{Handle, Network};
 use crate::carrier::WebSocket;
+use crate::priority;
 use crate::tls::Stream;
 
 /// Bytes that one system call reads from a plugin; it is held while the connection is idle.
@@ -131,7 +132,8 @@ async fn accept(
         };
         match places.take(peer.ip()) {
             Ok(place) => {
-                doors.spawn(enter(shared.clone(), stream, peer, Arc::new(place), shutdown.clone()));
+                let entering = enter(shared.clone(), stream, peer, Arc::new(place), shutdown.clone());
+                doors.spawn(priority::considerate(entering));
             }
             Err(limit) => {
                 tracing::debug!(%peer, limit = limit.name(), "refused: too many connections");
@@ -161,7 +163,7 @@ async fn enter(
     let limit = shared.settings.login_timeout;
     let opening = async {
         let tls = shared.settings.tls.as_ref();
-        let guest = Guest { network: Network::of(peer.ip()), accepted, limit };
+        let guest = Guest { network: Network::of(peer.ip()), accepted, limit, broker: Some(&shared.handle) };
         let (stream, since) = greet(stream, tls, &shared.turns, guest).await?;
         stream.is_resumed().into_iter().for_each(|resumed| shared.handle.on_handshake(resumed));
         let first = timeout_at(since + limit, first(stream)).await;

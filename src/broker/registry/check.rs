@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::{ADMIN_KEY, AuthError, Principal, Registry, Server};
-use crate::broker::login::Origin;
+use crate::broker::login::{Network, Origin};
 use crate::credentials::{Presented, SecretHash, Subject, Ticket};
 use crate::ids::ServerId;
 use crate::time::UnixMs;
@@ -82,6 +82,11 @@ impl Registry {
         }
     }
 
+    /// Whether so many logins of a network failed that one more would be over its limit.
+    pub fn is_suspect(&self, network: Network) -> bool {
+        self.failures.is_over(network, (self.clock)())
+    }
+
     /// A resume ticket for a server whose credential of this generation was checked, and when half of its time is over: to
     /// be replaced from then on. `None` when tickets are switched off.
     pub fn give_ticket(&self, server: ServerId, generation: u32) -> Option<(Ticket, UnixMs)> {
@@ -128,7 +133,7 @@ impl Registry {
     ) -> Result<(), AuthError> {
         let exists = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.nobody.clone());
-        let suspect = self.failures.is_over(origin.network, (self.clock)());
+        let suspect = self.is_suspect(origin.network);
         match self.logins.check(presented, generation, hash, origin.within, suspect).await {
             Ok(right) if right && exists => Ok(()),
             Ok(_) => {

@@ -24,11 +24,15 @@ pub(super) const AT_ONCE: u32 = 8000;
 /// How long one may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How TLS says so.
+const DENIED: &str = "AccessDenied";
+
 /// What became of them.
 #[derive(Default)]
 struct Counts {
     refused: AtomicU64,
     sent_away: AtomicU64,
+    denied: AtomicU64,
     lost: AtomicU64,
     not_sent: AtomicU64,
     let_in: AtomicU64,
@@ -41,6 +45,8 @@ pub(super) struct Answers {
     pub(super) refused: u64,
     /// Told to come back later.
     pub(super) sent_away: u64,
+    /// Told so by TLS, before the handshake.
+    pub(super) denied: u64,
     /// No answer: nobody listened, or the connection failed.
     pub(super) lost: u64,
     /// Too many were under way.
@@ -96,10 +102,11 @@ impl Flood {
     /// What was answered so far.
     pub(super) fn answers(&self) -> Answers {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Counts { refused, sent_away, lost, not_sent, .. } = &*self.counts;
+        let Counts { refused, sent_away, denied, lost, not_sent, .. } = &*self.counts;
         Answers {
             refused: count(refused),
             sent_away: count(sent_away),
+            denied: count(denied),
             lost: count(lost),
             not_sent: count(not_sent),
         }
@@ -139,6 +146,7 @@ async fn attempt(goal: Goal, token: String, counts: &Counts) {
             ClientState::Waiting { reason, .. } if reason.starts_with(Code::LoginBusy.name()) => {
                 &counts.sent_away
             }
+            ClientState::Waiting { reason, .. } if reason.contains(DENIED) => &counts.denied,
             _ => &counts.lost,
         },
         _ => &counts.lost,

@@ -232,10 +232,11 @@ fn report_logins(
     report.figure("tls handshakes", metrics.value("fluxrelay_tls_handshakes_total")?, "handshakes");
     report.figure("turned away", metrics.value("fluxrelay_logins_turned_away_total")?, "logins");
     if let Some(answers) = answers {
-        let answered = (answers.refused + answers.sent_away) as f64;
+        let answered = (answers.refused + answers.sent_away + answers.denied) as f64;
         let seconds = times.back.last().map_or(0.0, |last| (*last - times.ready).as_secs_f64());
         report.figure("forged logins answered", answered / seconds, "logins/s");
         report.figure("forged logins told to come back", answers.sent_away as f64, "logins");
+        report.figure("forged logins denied before the handshake", answers.denied as f64, "logins");
         report.figure("forged logins without an answer", answers.lost as f64, "logins");
         report.figure("forged logins not sent", answers.not_sent as f64, "logins");
         report.note(
