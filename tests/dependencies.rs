@@ -2,6 +2,7 @@
 //! licence that does not go together with ours. And that the advisories in advisories/ are about all of it; whether one
 //! hits us is checked by `.ci/deny`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
@@ -132,6 +133,26 @@ fn a_banned_crate_and_a_foreign_source_are_noticed() {
     assert_eq!(offences(lock), expected);
     assert_eq!(offences(&named_by("other")), expected);
     assert_eq!(offences(&named_by("wrapper")), expected[1..]);
+}
+
+/// Crates with their versions, and the features with which they are built for a package of the workspace.
+fn features(package: &str, edges: &str) -> BTreeMap<String, String> {
+    let args = ["tree", "--locked", "--offline", "--prefix=none", "--format={p}|{f}"];
+    let tree = run(env!("CARGO"), &[&args[..], &["--package", package, "--edges", edges]].concat());
+    let crates = tree.lines().filter_map(|line| line.trim_end_matches(" (*)").split_once('|'));
+    crates.map(|(name, features)| (name.to_owned(), features.to_owned())).collect()
+}
+
+#[test]
+fn the_fuzz_targets_need_no_second_build_of_what_the_tests_have() {
+    let (tests, fuzz) = (features(OWN[0], "normal,build,dev"), features(OWN[1], "normal,build"));
+    let differ: Vec<_> = fuzz
+        .iter()
+        .filter_map(|(name, features)| tests.get(name).map(|of_tests| (name, of_tests, features)))
+        .filter(|(_, of_tests, features)| of_tests != features)
+        .collect();
+    assert!(fuzz.keys().filter(|name| tests.contains_key(*name)).count() > 100);
+    assert!(differ.is_empty(), "give fuzz/Cargo.toml the features that the tests have: {differ:#?}");
 }
 
 #[test]
