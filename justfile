@@ -10,10 +10,11 @@ check:
     cargo test
     cargo bench -- --test
     cargo run --release -- bench --tiny
+    .ci/deny
 
-# Licences, banned crates and sources by deny.toml; needs `cargo install cargo-deny --locked`
+# Advisories (those in advisories/), banned crates, licences and sources by cargo-deny, which is built if it is not there
 deny:
-    cargo deny check licenses bans sources
+    .ci/deny
 
 # Replay one seed of the engine against the naive queue, with its steps
 sim SEED:

@@ -1,6 +1,8 @@
 //! What may be in the dependency tree, by the lists of deny.toml: no banned crate, no other source than the registry, no
-//! licence that does not go together with ours.
+//! licence that does not go together with ours. And that the advisories in advisories/ are about all of it; whether one
+//! hits us is checked by `.ci/deny`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
@@ -131,6 +133,44 @@ fn a_banned_crate_and_a_foreign_source_are_noticed() {
     assert_eq!(offences(lock), expected);
     assert_eq!(offences(&named_by("other")), expected);
     assert_eq!(offences(&named_by("wrapper")), expected[1..]);
+}
+
+/// Crates with their versions, and the features with which they are built for a package of the workspace.
+fn features(package: &str, edges: &str) -> BTreeMap<String, String> {
+    let args = ["tree", "--locked", "--offline", "--prefix=none", "--format={p}|{f}"];
+    let tree = run(env!("CARGO"), &[&args[..], &["--package", package, "--edges", edges]].concat());
+    let crates = tree.lines().filter_map(|line| line.trim_end_matches(" (*)").split_once('|'));
+    crates.map(|(name, features)| (name.to_owned(), features.to_owned())).collect()
+}
+
+#[test]
+fn the_fuzz_targets_need_no_second_build_of_what_the_tests_have() {
+    let (tests, fuzz) = (features(OWN[0], "normal,build,dev"), features(OWN[1], "normal,build"));
+    let differ: Vec<_> = fuzz
+        .iter()
+        .filter_map(|(name, features)| tests.get(name).map(|of_tests| (name, of_tests, features)))
+        .filter(|(_, of_tests, features)| of_tests != features)
+        .collect();
+    assert!(fuzz.keys().filter(|name| tests.contains_key(*name)).count() > 100);
+    assert!(differ.is_empty(), "give fuzz/Cargo.toml the features that the tests have: {differ:#?}");
+}
+
+#[test]
+fn every_crate_was_looked_up_in_the_advisories() {
+    let (lock, copy) = (read("Cargo.lock"), read("advisories/copy.toml"));
+    let crates: Vec<&str> =
+        copy["crates"].as_array().expect("a list").iter().filter_map(toml::Value::as_str).collect();
+    let packages = lock["package"].as_array().expect("packages").iter();
+    let names = packages.filter(|package| package.get("source").is_some()).map(|package| &package["name"]);
+    let unknown: Vec<&str> =
+        names.filter_map(toml::Value::as_str).filter(|name| !crates.contains(name)).collect();
+    assert!(unknown.is_empty(), "run advisories/renew, which does not know of {unknown:?} yet");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("advisories/crates");
+    let about =
+        std::fs::read_dir(folder).expect("the copy").map(|entry| entry.expect("an entry").file_name());
+    let (about, strangers): (Vec<_>, Vec<_>) =
+        about.partition(|name| name.to_str().is_some_and(|name| crates.contains(&name)));
+    assert!(about.len() > 20 && strangers.is_empty(), "advisories/renew makes the copy whole: {strangers:?}");
 }
 
 /// Whether one may use it under the allowed licences alone.

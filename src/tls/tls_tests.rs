@@ -9,6 +9,8 @@ use rustls::{ClientConnection, HandshakeKind, NamedGroup, ProtocolVersion, Serve
 
 use self::pki::Pki;
 use super::*;
+#[cfg(feature = "quic")]
+use crate::tls::QuicTls;
 use crate::tls::{CertificateProblem, ClientTls, ReturningTls, Trust};
 
 #[path = "../../tests/support/pki.rs"]
@@ -213,6 +215,58 @@ fn a_first_message_shows_a_session_of_ours_as_a_whole_and_unaltered_only() {
         });
         assert!(noticed.count() > 100, "the ticket alone is longer");
     }
+}
+
+/// A handshake as QUIC has it, without its packets: what kind it was, as both ends say.
+#[cfg(feature = "quic")]
+fn quic_kind(tls: &ServerTls, client: &QuicTls) -> HandshakeKind {
+    use rustls::quic::{self, Connection, Version};
+    /// Hands over what one end has to say; false = nothing.
+    fn pass(from: &mut Connection, to: &mut Connection) -> bool {
+        let mut said = false;
+        loop {
+            let mut bytes = Vec::new();
+            let change = from.write_hs(&mut bytes);
+            if bytes.is_empty() && change.is_none() {
+                return said;
+            }
+            said = true;
+            to.read_hs(&bytes).unwrap();
+        }
+    }
+    let name = super::super::server_name("localhost").unwrap();
+    let parameters = b"opaque to TLS".to_vec();
+    let client = quic::ClientConnection::new(client.config(), Version::V1, name, parameters.clone()).unwrap();
+    let server = quic::ServerConnection::new(Arc::new(tls.quic()), Version::V1, parameters).unwrap();
+    let (mut client, mut server) = (Connection::from(client), Connection::from(server));
+    while pass(&mut client, &mut server) | pass(&mut server, &mut client) {}
+    let kind = client.handshake_kind().expect("it is over");
+    assert_eq!((server.handshake_kind(), client.zero_rtt_keys().is_some()), (Some(kind), false));
+    kind
+}
+
+#[cfg(feature = "quic")]
+#[test]
+fn sessions_of_quic_are_resumed_after_a_restart_and_not_with_other_keys() {
+    let pki = Pki::new();
+    let (here, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = |folder: &tempfile::TempDir| {
+        let tls = open(&pki, "a.crt", "a.key").unwrap();
+        tls.keep_sessions(folder.path(), Arc::new(now));
+        tls
+    };
+    let client = QuicTls::new(&trusting(&pki));
+    assert_ne!(quic_kind(&server(&here), &client), HandshakeKind::Resumed);
+    assert_eq!(quic_kind(&server(&here), &client), HandshakeKind::Resumed);
+    let others = QuicTls::new(&trusting(&pki));
+    assert_ne!(quic_kind(&server(&here), &others), HandshakeKind::Resumed, "sessions are not shared");
+    assert_ne!(quic_kind(&server(&elsewhere), &client), HandshakeKind::Resumed, "it is done in full instead");
+    let tls = server(&elsewhere);
+    assert_eq!(quic_kind(&tls, &client), HandshakeKind::Resumed);
+    pki.issue("a", |_| {});
+    tls.reload().unwrap();
+    assert_ne!(quic_kind(&tls, &client), HandshakeKind::Resumed, "it sees the new certificate");
+    assert_eq!(quic_kind(&tls, &client), HandshakeKind::Resumed);
 }
 
 /// A handshake in which the client's first bytes are a secret: its group, if it was resumed, and what the server was told.

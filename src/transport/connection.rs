@@ -358,7 +358,7 @@ mod tests {
     use std::task::{Context, Poll};
 
     use bytes::Bytes;
-    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
     use super::*;
     use crate::broker::{self, Actor, Principal, Scope};
@@ -382,10 +382,15 @@ mod tests {
         assert_eq!(messages(&[]).count(), 0);
     }
 
-    /// Pongs without an end (a byte that is, again and again, a masked message of ten zeros), and nothing is ever taken.
-    struct Babbler(tokio::io::Repeat);
+    /// Says what it is given, and takes nothing.
+    struct Babbler<R>(R);
 
-    impl AsyncRead for Babbler {
+    /// Pongs without an end: a byte that is, again and again, a masked message of ten zeros.
+    fn pongs() -> tokio::io::Repeat {
+        tokio::io::repeat(0x8a)
+    }
+
+    impl<R: AsyncRead + Unpin> AsyncRead for Babbler<R> {
         fn poll_read(
             mut self: Pin<&mut Self>,
             cx: &mut Context<'_>,
@@ -395,7 +400,7 @@ mod tests {
         }
     }
 
-    impl AsyncWrite for Babbler {
+    impl<R: Unpin> AsyncWrite for Babbler<R> {
         fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
             Poll::Pending
         }
@@ -409,8 +414,13 @@ mod tests {
         }
     }
 
-    /// How a publisher's connection ends that is never silent and takes nothing. Its key is removed if it is said so.
-    async fn ending_of_a_babbler(write_timeout: Duration, removed: bool) -> &'static str {
+    /// How a publisher's connection ends that is never silent and takes nothing, and how many bytes of answers wait then. Its
+    /// key is removed if it is said so.
+    async fn ending_of_a_babbler(
+        babble: impl AsyncRead + Unpin + Send + 'static,
+        write_timeout: Duration,
+        removed: bool,
+    ) -> (&'static str, usize) {
         let dir = tempfile::tempdir().unwrap();
         let broker =
             broker::Settings { hash_cost: HashCost::TINY, ..broker::Settings::new(dir.path().join("data")) };
@@ -423,14 +433,16 @@ mod tests {
         let principal = Principal { key: Some(id), scope, store };
         let (handle, mailbox) = (running.handle().clone(), Arc::new(Mailbox::default()));
         let serving = tokio::spawn(async move {
-            let mut wire = WebSocket::server(Babbler(tokio::io::repeat(0x8a)), Bytes::new(), 1024);
+            let mut wire = WebSocket::server(Babbler(babble), Bytes::new(), 1024);
             wire.queue(b"what waits");
             let mut out = BytesMut::new();
             let publisher = Publisher::connect(&handle, &principal, mailbox.clone(), &settings, &mut out);
             let key = Some(handle.registry().watch_key(Some(id)));
             let (mail, pulse) = Default::default();
             let (wire, settings, role) = (&mut wire, &settings, RoleState::Publisher(publisher));
-            Connection { wire, settings, mailbox, role, key, mail, out, pulse }.serve().await
+            let mut connection = Connection { wire, settings, mailbox, role, key, mail, out, pulse };
+            let Err(ending) = connection.serve().await;
+            (ending.name(), connection.out.len())
         });
         if removed {
             registry.remove_key(id).await.unwrap();
@@ -439,15 +451,25 @@ mod tests {
         let ended = timeout(Duration::from_secs(30), serving).await;
         abort.abort();
         running.stop().await.unwrap();
-        match ended.expect("it ends").unwrap() {
-            Ok(never) => match never {},
-            Err(ending) => ending.name(),
-        }
+        ended.expect("it ends").unwrap()
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn who_is_never_silent_stops_neither_the_clock_nor_the_removal_of_its_key() {
-        assert_eq!(ending_of_a_babbler(Duration::from_millis(20), false).await, "slow_reader");
-        assert_eq!(ending_of_a_babbler(Duration::from_secs(3600), true).await, "token_revoked");
+        let (short, long) = (Duration::from_millis(20), Duration::from_secs(3600));
+        assert_eq!(ending_of_a_babbler(pongs(), short, false).await.0, "slow_reader");
+        assert_eq!(ending_of_a_babbler(pongs(), long, true).await.0, "token_revoked");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_takes_no_answers_is_asked_nothing_more() {
+        let mut ping = BytesMut::new();
+        Request::Ping { nonce: 1 }.encode(&mut ping).unwrap();
+        let pings = ping.repeat(100);
+        let head = [&[0x82, 0xfe][..], &(pings.len() as u16).to_be_bytes(), &[0; 4]].concat();
+        let babble = io::Cursor::new([head, pings].concat().repeat(1000)).chain(pongs());
+        let (ending, waiting) = ending_of_a_babbler(babble, Duration::from_millis(500), false).await;
+        assert!(waiting < 2 * ANSWERS_BYTES_MAX, "{waiting} bytes of answers wait");
+        assert_eq!(ending, "slow_reader");
     }
 }

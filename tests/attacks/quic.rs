@@ -1,16 +1,20 @@
 //! Floods over UDP: first packets from everywhere, handshakes that go nowhere, streams without an end, peers that never
-//! read. Those who belong there stay connected, new ones get in, and memory is bounded.
+//! read, sessions of before. Those who belong there stay connected, new ones get in, and memory is bounded.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use fluxrelay::protocol::{Request, Response};
+use fluxrelay::protocol::{Code, Request, Response};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
-use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
 use serde_json::json;
 
 use crate::pki::Pki;
@@ -32,6 +36,55 @@ struct Peer {
     send: SendStream,
     recv: RecvStream,
     read: BytesMut,
+}
+
+/// Trusts one CA, and counts the certificates that it looks at.
+#[derive(Debug)]
+struct Counting {
+    inner: Arc<WebPkiServerVerifier>,
+    shown: AtomicUsize,
+}
+
+impl Counting {
+    fn shown(&self) -> usize {
+        self.shown.load(Ordering::Relaxed)
+    }
+}
+
+impl ServerCertVerifier for Counting {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.shown.fetch_add(1, Ordering::Relaxed);
+        self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
 }
 
 impl Door {
@@ -70,15 +123,25 @@ impl Door {
     }
 
     fn config(&self) -> ClientConfig {
+        self.config_that_counts().0
+    }
+
+    /// A client with sessions of its own, and how many certificates it was shown: resumed, it is shown none.
+    fn config_that_counts(&self) -> (ClientConfig, Arc<Counting>) {
         let mut roots = RootCertStore::empty();
         roots.add(self.pki.ca.der().clone()).unwrap();
-        let mut config = rustls::ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let inner =
+            WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone()).build().unwrap();
+        let counting = Arc::new(Counting { inner, shown: AtomicUsize::new(0) });
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
-            .with_root_certificates(roots)
+            .dangerous()
+            .with_custom_certificate_verifier(counting.clone())
             .with_no_client_auth();
         config.alpn_protocols = vec![b"fluxrelay.v1".to_vec()];
-        ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap()))
+        (ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap())), counting)
     }
 
     async fn dial(&self, config: ClientConfig) -> (Endpoint, Connection) {
@@ -88,11 +151,17 @@ impl Door {
         (endpoint, connection)
     }
 
-    async fn plugin(&self, server: &Server, config: ClientConfig) -> Peer {
+    /// A peer that has shown this token and was not answered yet.
+    async fn guest(&self, token: &str, config: ClientConfig) -> Peer {
         let (endpoint, connection) = self.dial(config).await;
         let (send, recv) = soon("a stream", connection.open_bi()).await.unwrap();
         let mut peer = Peer { _endpoint: endpoint, connection, send, recv, read: BytesMut::new() };
-        peer.send(Request::PluginHello(plugin_hello(&server.token))).await;
+        peer.send(Request::PluginHello(plugin_hello(token))).await;
+        peer
+    }
+
+    async fn plugin(&self, server: &Server, config: ClientConfig) -> Peer {
+        let mut peer = self.guest(&server.token, config).await;
         assert!(peer.until(|response| matches!(response, Response::PluginWelcome(_))).await, "a welcome");
         peer
     }
@@ -153,7 +222,17 @@ async fn initials(config: &ClientConfig, count: usize) -> Vec<Vec<u8>> {
 fn udp(host: u8, to: SocketAddr) -> UdpSocket {
     let socket = UdpSocket::bind(SocketAddr::from(([127, 0, host, 1], 0))).unwrap();
     socket.connect(to).unwrap();
+    socket.set_nonblocking(true).unwrap();
     socket
+}
+
+/// How many of the answers that have come ask for a proof of the address (Retry, RFC 9000, section 17.2.5).
+fn retries(socket: &UdpSocket) -> usize {
+    let (mut bytes, mut count) = ([0; 2048], 0);
+    while let Ok(length) = socket.recv(&mut bytes) {
+        count += usize::from(length > 5 && bytes[0] & 0xf0 == 0xf0 && bytes[1..5] == [0, 0, 0, 1]);
+    }
+    count
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,6 +244,7 @@ async fn a_flood_of_first_packets_keeps_nobody_out() {
     let packets = initials(&door.config(), 400).await;
     let to = door.relay.quic.unwrap();
     let sockets: Vec<UdpSocket> = (1..=8).map(|host| udp(host, to)).collect();
+    let mut asked = 0;
     for (number, packet) in packets.iter().cycle().take(20_000).enumerate() {
         let socket = &sockets[number % sockets.len()];
         // As it is, and as noise of every kind: short, long, of another version, with a broken seal.
@@ -179,11 +259,13 @@ async fn a_flood_of_first_packets_keeps_nobody_out() {
             _ => {}
         }
         let _ = socket.send(&bytes);
+        asked += retries(socket);
         if number % 2_000 == 0 {
             session.answers().await;
         }
     }
     session.answers().await;
+    assert!(asked > 0, "nobody had to prove an address");
     let mut late = door.plugin(&new, door.config()).await;
     late.answers().await;
     assert!(
@@ -269,4 +351,32 @@ async fn a_quic_peer_that_does_not_read_is_closed_and_holds_little() {
     eventually("it to be offline", async || !door.is_online(&slow)).await;
     session.answers().await;
     assert!(!door.relay.log().contains("panicked"), "{}", door.relay.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_resumed_over_quic_after_a_kill_and_let_nobody_in() {
+    let mut door = Door::open(&[]);
+    let server = door.server("lobby");
+    let (config, certificates) = door.config_that_counts();
+    for _ in 0..2 {
+        door.plugin(&server, config.clone()).await.answers().await;
+        assert_eq!(certificates.shown(), 1);
+    }
+    door.relay.kill_and_restart();
+    door.plugin(&server, config.clone()).await.answers().await;
+    let forged = format!("{}.{}", server.id, "0".repeat(32));
+    let mut stranger = door.guest(&forged, config.clone()).await;
+    let wrong = |response: &Response<'_>| {
+        let Response::Error { code, .. } = response else { panic!("{response:?}") };
+        Code::from_number(*code) == Some(Code::InvalidCredentials)
+    };
+    assert!(stranger.until(wrong).await, "it was told why");
+    assert_eq!(certificates.shown(), 1, "resumed, both of them");
+    // Without the keys of sessions the certificate is shown again.
+    std::fs::remove_file(door.relay.data_dir().join("tls-sessions.key")).unwrap();
+    door.relay.kill_and_restart();
+    door.plugin(&server, config.clone()).await.answers().await;
+    assert_eq!(certificates.shown(), 2);
+    door.plugin(&server, config).await.answers().await;
+    assert_eq!(certificates.shown(), 2);
 }
