@@ -77,7 +77,7 @@ pub(crate) fn check_recovery(data: &[u8]) {
     match Run::open_damaged(&Disk::with(image)) {
         Err(error) => {
             let error = error.to_string();
-            assert!(!sound && (error.contains("journal.redb") || error.contains("store.redb")), "{error}");
+            assert!(!sound && (error.contains("journal.log") || error.contains("store.redb")), "{error}");
         }
         // Said by name in the report: `fluxrelay` warns of it and goes on.
         Ok(run) if !run.missing.is_empty() => assert!(!sound),

@@ -75,16 +75,16 @@ fn a_directory_after_a_kill_checks_without_being_changed() {
     assert!(bytes(&data) == before, "a check changed something");
 }
 
-/// Kinds of sealed rows, where they lie, and their tables (docs/storage.md, section 1).
+/// Kinds of sealed rows, and commits, where they lie, and their tables (docs/storage.md, sections 1 and 3).
 const KINDS: [(u8, &str, &[&str]); 14] = [
-    (1, "journal.redb", &["commits/"]),
+    (1, "journal.log", &["commits/"]),
     (2, "store.redb", &["live/", "ended/"]),
     (3, "store.redb", &["orders/"]),
     (4, "store.redb", &["servers/"]),
     (5, "store.redb", &["keys/"]),
     (6, "store.redb", &["ended_by_server/"]),
     (7, "store.redb", &["orders_by_checkpoint/"]),
-    (8, "journal.redb", &["meta/journal"]),
+    (8, "journal.log", &["meta/journal"]),
     (9, "store.redb", &["meta/store"]),
     (10, "registry.redb", &["stores/"]),
     (11, "registry.redb", &["servers/"]),
@@ -105,7 +105,9 @@ fn a_flipped_bit_in_any_kind_of_row_is_named() {
         copy(&whole, damaged.path());
         let path = damaged.path().join(file);
         let mut bytes_of_file = fs::read(&path).expect("a file");
-        let head = [b'f', b'r', kind, 1];
+        // A commit is no sealed row but a record of the log with only one part.
+        let magic = if kind == 1 { *b"fj" } else { *b"fr" };
+        let head = [magic[0], magic[1], kind, 1];
         let at = bytes_of_file.windows(4).position(|found| found == head);
         bytes_of_file[at.unwrap_or_else(|| panic!("no row of kind {kind} in {file}")) + 9] ^= 0x10;
         fs::write(&path, bytes_of_file).expect("it is written");

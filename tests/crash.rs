@@ -1,5 +1,5 @@
 //! The disk loses power at any operation, or fails at any: what was acknowledged is found again, nothing else is
-//! found half. Everything that redb holds is on this disk: journal, store at rest, registry with the audit trail.
+//! found half. All three files are on this disk: journal, store at rest, registry with the audit trail.
 //!
 //! `FLUXRELAY_IMAGES` sets how many crash images are tried (5,000), `FLUXRELAY_IMAGES_FIRST` the first seed (0); a seed
 //! gives the same image each time. A million, in pieces:

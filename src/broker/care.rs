@@ -276,7 +276,7 @@ fn put_together(
 
 /// Moves the files to their place. The data key goes last: a start before that finds a registry without it and refuses.
 fn move_up(restoring: &Path, data_dir: &Path) -> Result<(), StorageError> {
-    let [journal, store, registry] = DATABASE_FILES;
+    let [journal, _, store, registry] = DATABASE_FILES;
     for name in [registry, journal, store].into_iter().chain(KEPT_FILES) {
         let (from, to) = (restoring.join(name), data_dir.join(name));
         if from.exists() {

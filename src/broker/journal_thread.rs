@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::Inner;
 use super::inbox::{Envelope, ToJournal};
@@ -13,6 +14,8 @@ use crate::storage::{CommitNo, EncodedFrame, Journal, StorageError};
 
 /// Bytes gathered for one commit before it is made.
 const COMMIT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Without a message for so long, the journal does what it has put off.
+const IDLE_AFTER: Duration = Duration::from_secs(1);
 
 /// Runs until told to stop, or until the first error: then nothing is acknowledged any more.
 pub(super) fn run(mut commit: GroupCommit<impl Journal>, messages: Receiver<ToJournal>, inner: Arc<Inner>) {
@@ -32,8 +35,23 @@ fn serve(
     messages: &Receiver<ToJournal>,
     lines: &impl Lines,
 ) -> Result<(), StorageError> {
-    while let Ok(first) = messages.recv() {
-        let mut next = Some(first);
+    let mut rested = false;
+    loop {
+        let first = if rested {
+            messages.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            messages.recv_timeout(IDLE_AFTER)
+        };
+        let mut next = match first {
+            Ok(first) => Some(first),
+            Err(RecvTimeoutError::Timeout) => {
+                commit.journal.idle()?;
+                rested = true;
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        };
+        rested = false;
         while let Some(message) = next.take() {
             if !commit.take(message, lines)? {
                 return Ok(());
@@ -44,7 +62,6 @@ fn serve(
         }
         commit.make(lines)?;
     }
-    Ok(())
 }
 
 /// The commit that is being gathered.

@@ -23,12 +23,14 @@ use super::stats::JournalStats;
 use crate::engine::{Counters, Event, Hello, Input, NewOrder, Reply, ReplyTo};
 use crate::ids::{ConnId, OrderId, ServerId, ShardNo, StoreId};
 use crate::storage::{
-    OpenOptions, RecoveryReport, RedbJournal, RedbRest, Rest, StorageError, open_with_backends,
+    LogJournal, OpenOptions, RecoveryReport, RedbRest, Rest, StorageError, open_with_backends,
 };
 use crate::time::UnixMs;
 
-/// Bytes of pages that redb keeps of each file: a simulation's files are small, and there are many.
+/// Bytes of pages that redb keeps of the store: a simulation's files are small, and there are many.
 const CACHE_BYTES: usize = 1024 * 1024;
+/// Bytes of a segment of the journal, so that it goes through many.
+const SEGMENT_BYTES: u32 = 16 * 1024;
 
 /// See the module.
 pub struct Stepped {
@@ -36,7 +38,7 @@ pub struct Stepped {
     /// `None` once it has ended.
     shards: Vec<Option<ShardThread<Arc<SteppedLines>>>>,
     /// `None` once it has ended or failed.
-    commit: Option<GroupCommit<RedbJournal>>,
+    commit: Option<GroupCommit<LogJournal>>,
     messages: Receiver<ToJournal>,
     keeper: Option<Keeper>,
     report: RecoveryReport,
@@ -119,7 +121,7 @@ impl Stepped {
         servers: impl IntoIterator<Item = (ServerId, StoreId)>,
         now: UnixMs,
     ) -> Result<Stepped, StorageError> {
-        let options = OpenOptions { journal_cache_bytes: CACHE_BYTES, store_cache_bytes: CACHE_BYTES };
+        let options = OpenOptions { journal_segment_bytes: SEGMENT_BYTES, store_cache_bytes: CACHE_BYTES };
         let (journal, rest, recovery) = open_with_backends(journal, store, options)?;
         let (shards, report) = recover(settings, recovery, &rest, servers, now)?;
         let (senders, outlets): (Vec<_>, Vec<_>) = shards.iter().map(|_| inbox()).unzip();

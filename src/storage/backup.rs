@@ -1,11 +1,11 @@
-//! Copies of the three databases that belong together, made while they are in use; and what a restored copy needs.
+//! Copies of the three files that belong together, made while they are in use; and what a restored copy needs.
 //!
 //! What must stay true: nothing is trimmed from the journal between the first look at the store and the first look at
 //! the journal, which the caller sees to. The journal then has every frame that the store lacks, and the registry,
 //! which is looked at last, knows every server that either of them names, as after a crash.
 
 use std::borrow::Borrow;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Weak};
@@ -17,44 +17,50 @@ use redb::{
 
 use super::clean::sync_dir;
 use super::error::{DbFile, StorageError};
-use super::open::{self, JOURNAL_FILE, STORE_FILE};
+use super::journal::{LogSnapshot, Shared, write_copy};
+use super::open::{self, JOURNAL_FILE, STORE_FILE, new_salt};
 use super::registry::{
     AUDIT, AUDIT_BY_STORE, AuditReader, REGISTRY_FILE, REGISTRY_KEYS, REGISTRY_SERVERS, REGISTRY_STORES,
     RegistryDb, RegistryMeta, RowChange,
 };
 use super::tables::{
-    COMMITS, ENDED, ENDED_BY_SERVER, KEYS, LIVE, META, ORDERS, ORDERS_BY_CHECKPOINT, SERVERS, begin_durable,
+    ENDED, ENDED_BY_SERVER, KEYS, LIVE, META, ORDERS, ORDERS_BY_CHECKPOINT, SERVERS, begin_durable,
 };
-use super::{AuditRecordMaker, RedbJournal, RedbRest};
+use super::{AuditRecordMaker, LogJournal, RedbRest};
 
 /// Bytes of pages of a copy in memory.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
 /// Rows between two looks at whether to go on.
 const LOOK_ROWS: u64 = 1024;
 
-/// The open databases of a broker. Keeps none of them open.
+/// The open files of a broker. Keeps none of them open.
 #[derive(Debug, Clone)]
 pub struct BackupSource {
-    journal: (Weak<Database>, DbFile),
+    journal: (Weak<Shared>, DbFile),
     store: (Weak<Database>, DbFile),
     registry: (Weak<Database>, DbFile),
 }
 
 impl BackupSource {
     /// Of these three, which belong together.
-    pub fn new(journal: &RedbJournal, rest: &RedbRest, registry: &AuditReader) -> BackupSource {
-        BackupSource { journal: journal.source(), store: rest.source(), registry: registry.source() }
+    pub fn new(journal: &LogJournal, rest: &RedbRest, registry: &AuditReader) -> BackupSource {
+        BackupSource {
+            journal: (journal.source(), journal.file().clone()),
+            store: rest.source(),
+            registry: registry.source(),
+        }
     }
 
-    /// The state of now, which costs nothing; pages that it holds are not used again until it is dropped. Nothing may
-    /// be trimmed from the journal meanwhile.
+    /// The state of now, which costs nothing; pages and segments that it holds are not used again until it is dropped.
+    /// Nothing may be trimmed from the journal meanwhile.
     ///
     /// # Errors
     /// A failed read, or a broker that is being closed.
     pub fn snapshot(&self) -> Result<Snapshot, StorageError> {
         // The order matters: see the module.
         let store = begin(&self.store)?;
-        let journal = begin(&self.journal)?;
+        let (journal, journal_file) = &self.journal;
+        let journal = journal.upgrade().ok_or_else(|| stopped(journal_file))?.snapshot();
         Ok(Snapshot { store, journal, registry: begin(&self.registry)? })
     }
 }
@@ -69,10 +75,10 @@ fn stopped(file: &DbFile) -> StorageError {
     StorageError::Io { file: file.path().to_path_buf(), operation: "copy", detail }
 }
 
-/// The three databases at one instant.
+/// The three files at one instant.
 pub struct Snapshot {
     store: (ReadTransaction, DbFile),
-    journal: (ReadTransaction, DbFile),
+    journal: LogSnapshot,
     registry: (ReadTransaction, DbFile),
 }
 
@@ -82,7 +88,7 @@ impl Snapshot {
     /// # Errors
     /// A failed read or write (its file says whose), or `stop` said so.
     pub fn write(self, dir: &Path, stop: &dyn Fn() -> bool) -> Result<(), StorageError> {
-        copy(self.journal, dir, JOURNAL_FILE, stop, |copy| copy.table(COMMITS))?;
+        copy_journal(&self.journal, dir, stop)?;
         copy(self.registry, dir, REGISTRY_FILE, stop, |copy| {
             copy.table(REGISTRY_STORES)?;
             copy.table(REGISTRY_SERVERS)?;
@@ -143,12 +149,7 @@ fn copy(
     stop: &dyn Fn() -> bool,
     tables: impl FnOnce(&mut Copy<'_>) -> Result<(), StorageError>,
 ) -> Result<(), StorageError> {
-    let path = dir.join(name);
-    let to_file = DbFile::new(&path);
-    let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
-    let made = made.map_err(|error| to_file.io("make", &error))?;
-    let synced = made.try_clone().map_err(|error| to_file.io("make", &error))?;
-    let backend = FileBackend::new(made).map_err(to_file.redb("make"))?;
+    let NewFile { file: to_file, synced, backend } = new_file(dir, name)?;
     let db = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend);
     let db = db.map_err(to_file.redb("make"))?;
     let to = begin_durable(&db, &to_file)?;
@@ -158,6 +159,37 @@ fn copy(
     to.commit().map_err(to_file.redb("commit to"))?;
     db.close().map_err(to_file.redb("close"))?;
     synced.sync_all().map_err(|error| to_file.io("sync", &error))
+}
+
+/// A file that is being made.
+struct NewFile {
+    file: DbFile,
+    synced: File,
+    backend: FileBackend,
+}
+
+fn new_file(dir: &Path, name: &str) -> Result<NewFile, StorageError> {
+    let path = dir.join(name);
+    let file = DbFile::new(&path);
+    let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
+    let made = made.map_err(|error| file.io("make", &error))?;
+    let synced = made.try_clone().map_err(|error| file.io("make", &error))?;
+    let backend = FileBackend::new(made).map_err(file.redb("make"))?;
+    Ok(NewFile { file, synced, backend })
+}
+
+fn copy_journal(from: &LogSnapshot, dir: &Path, stop: &dyn Fn() -> bool) -> Result<(), StorageError> {
+    let NewFile { file, synced, backend } = new_file(dir, JOURNAL_FILE)?;
+    let salt = new_salt().map_err(|error| file.io("make", &error))?;
+    write_copy(Arc::new(backend), file.clone(), salt, &from.meta, |take| {
+        from.read(&mut |no, frames| {
+            if no.0.is_multiple_of(LOOK_ROWS) && stop() {
+                return Err(stopped(from.file()));
+            }
+            take(no, frames)
+        })
+    })?;
+    synced.sync_all().map_err(|error| file.io("sync", &error))
 }
 
 /// Numbers that lie above all that were given out by now, in whatever past of a data directory.

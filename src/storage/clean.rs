@@ -4,18 +4,16 @@
 //! lock on its file, so that no other process can have opened the directory by then; and only if nothing failed. A
 //! process that is killed writes none.
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-use redb::Database;
 
 /// The name of the mark in the data directory.
 const MARK_FILE: &str = "clean";
 
-/// Databases that have to be closed in order for the mark to be written.
+/// Files that have to be closed in order for the mark to be written.
 const FILES: usize = 2;
 
 /// Decides whether the mark is written.
@@ -43,11 +41,9 @@ impl CleanMark {
         self.spoiled.store(true, Ordering::Release);
     }
 
-    /// Closes a database, which must be its last holder's. Without an orderly close there is no mark.
-    pub(super) fn close(&self, db: Option<Arc<Database>>) {
-        let Some(db) = db.and_then(Arc::into_inner) else {
-            return self.spoil();
-        };
+    /// Closes a file; `None` = it cannot be closed in order, and there is no mark then.
+    pub(super) fn close<E: Display>(&self, close: Option<impl FnOnce() -> Result<(), E>>) {
+        let Some(close) = close else { return self.spoil() };
         let last = self.closed.fetch_add(1, Ordering::AcqRel) + 1 == FILES;
         if last && !self.spoiled.load(Ordering::Acquire) {
             // Without the mark the next start takes longer, and that is all.
@@ -55,8 +51,8 @@ impl CleanMark {
                 tracing::warn!(%error, "cannot mark the data directory as closed in order");
             }
         }
-        if let Err(error) = db.close() {
-            tracing::warn!(%error, "cannot close a database in order");
+        if let Err(error) = close() {
+            tracing::warn!(%error, "cannot close a file in order");
             self.spoil();
             if let Err(error) = self.remove() {
                 tracing::warn!(%error, "cannot take the clean mark off the data directory");
@@ -87,9 +83,6 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use redb::Builder;
-    use redb::backends::InMemoryBackend;
-
     use super::*;
 
     #[test]
@@ -102,8 +95,7 @@ mod tests {
             }
             for _ in 0..FILES {
                 assert!(!dir.path().join(MARK_FILE).exists(), "the last one to close writes it");
-                let db = Builder::new().create_with_backend(InMemoryBackend::new()).unwrap();
-                mark.close(Some(Arc::new(db)));
+                mark.close(Some(|| io::Result::Ok(())));
             }
             assert_eq!(dir.path().join(MARK_FILE).exists(), marked);
         }

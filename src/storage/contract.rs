@@ -1,6 +1,6 @@
 //! What the broker may ask of the disk: the two traits, and the plain data that they take and give.
 //!
-//! Owns no behaviour; `journal.rs` and `rest/` implement the traits on redb.
+//! Owns no behaviour; `journal/` and `rest/` implement the traits.
 
 use super::error::StorageError;
 use crate::engine::{Change, CommandRow, ImagePart, KeyRow, OrderRow, ServerRow, Status};
@@ -35,6 +35,12 @@ pub trait Journal: Send {
     /// # Errors
     /// As [`Journal::append`].
     fn trim(&mut self, upto: CommitNo) -> Result<(), StorageError>;
+
+    /// Nothing came for a while: what was put off is done, and space that is not needed is given back.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    fn idle(&mut self) -> Result<(), StorageError>;
 }
 
 /// A frame as found at start-up.

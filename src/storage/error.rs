@@ -73,11 +73,13 @@ impl DbFile {
 
     /// A record that does not hold what it must.
     pub(crate) fn damaged(&self, table: &str, key: impl Display, flaw: Flaw) -> StorageError {
-        StorageError::Damaged {
-            file: self.0.to_path_buf(),
-            record: format!("{table}/{key}"),
-            detail: flaw.to_string(),
-        }
+        self.broken(&format!("{table}/{key}"), flaw)
+    }
+
+    /// A part of the file that does not hold what it must.
+    pub(crate) fn broken(&self, part: &str, detail: impl Display) -> StorageError {
+        let (file, record) = (self.0.to_path_buf(), part.to_owned());
+        StorageError::Damaged { file, record, detail: detail.to_string() }
     }
 
     /// A failure of the system.

@@ -26,7 +26,7 @@ pub use contract::{
 };
 pub use error::StorageError;
 pub use frame::{FrameEncoder, FrameHash};
-pub use journal::RedbJournal;
+pub use journal::LogJournal;
 pub use open::{JOURNAL_FILE, OpenOptions, STORE_FILE, open, open_with_backends};
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

@@ -1,7 +1,7 @@
 //! Opening a data directory: cold after an unclean end, every page checked, once per process. Never opens it twice.
 //!
-//! redb trusts its pages: it may panic at a damaged one, or read past what is lost. So no file is used before every page
-//! of it was walked, however its last process ended.
+//! redb trusts its pages: it may panic at a damaged one, or read past what is lost. So no file of it is used before every
+//! page was walked, however its last process ended.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -17,12 +17,12 @@ use rustix::io::Errno;
 
 use super::clean::{CleanMark, sync_dir};
 use super::error::{DbFile, StorageError};
-use super::journal::RedbJournal;
+use super::journal::{self, LogFile, LogJournal, SEGMENT_BYTES};
 use super::recovery::Recovery;
 use super::rest::RedbRest;
 
 /// The name of the journal in the data directory.
-pub const JOURNAL_FILE: &str = "journal.redb";
+pub const JOURNAL_FILE: &str = "journal.log";
 /// The name of the store at rest in the data directory.
 pub const STORE_FILE: &str = "store.redb";
 
@@ -34,30 +34,36 @@ const READ_AHEAD_STEP: u64 = 2 * 1024 * 1024;
 /// How to open.
 #[derive(Debug, Clone, Copy)]
 pub struct OpenOptions {
-    /// Bytes of pages of the journal in memory.
-    pub journal_cache_bytes: usize,
+    /// Bytes of a segment of a journal on storage that holds no journal yet; a multiple of 4,096 from 8 KiB to 64 MiB.
+    pub journal_segment_bytes: u32,
     /// Bytes of pages of the store at rest in memory.
     pub store_cache_bytes: usize,
 }
 
 impl Default for OpenOptions {
     fn default() -> OpenOptions {
-        OpenOptions { journal_cache_bytes: 16 * 1024 * 1024, store_cache_bytes: 32 * 1024 * 1024 }
+        OpenOptions { journal_segment_bytes: SEGMENT_BYTES, store_cache_bytes: 32 * 1024 * 1024 }
     }
 }
 
-/// Opens (or makes) journal and store at rest in `dir`.
+/// Opens (or makes) journal and store at rest in `dir`. A journal of format 1 is replaced by a log on the way.
 ///
 /// # Errors
 /// `InUse` when another process has them, `TooNew` when a newer program wrote them, `Damaged`, `Full`, `Io`.
-pub fn open(dir: &Path, options: OpenOptions) -> Result<(RedbJournal, RedbRest, Recovery), StorageError> {
+pub fn open(dir: &Path, options: OpenOptions) -> Result<(LogJournal, RedbRest, Recovery), StorageError> {
     let dir_file = DbFile::new(dir);
     make_dir(dir).map_err(|error| dir_file.io("make", &error))?;
     let (mark, clean) =
         CleanMark::take(Some(dir)).map_err(|error| dir_file.io("take the clean mark off", &error))?;
+    let old = journal::upgrade(dir, clean)?;
     let journal = Opening::prepare(dir, JOURNAL_FILE, clean)?;
     let store = Opening::prepare(dir, STORE_FILE, clean)?;
-    open_all(journal, store, Arc::new(mark), clean, options, SideBySide::Yes)
+    let opened = open_all(journal, store, Arc::new(mark), clean, options, SideBySide::Yes)?;
+    // The store says by now that the log counts.
+    if let Some(old) = old {
+        old.remove()?;
+    }
+    Ok(opened)
 }
 
 /// Opens journal and store at rest on any storage: for tests that record, fail or tear writes. One after the other, so
@@ -69,7 +75,7 @@ pub fn open_with_backends(
     journal: impl StorageBackend,
     store: impl StorageBackend,
     options: OpenOptions,
-) -> Result<(RedbJournal, RedbRest, Recovery), StorageError> {
+) -> Result<(LogJournal, RedbRest, Recovery), StorageError> {
     let (mark, clean) = CleanMark::take(None).expect("no directory, no failure");
     let (journal, store) = (Opening::over(JOURNAL_FILE, journal), Opening::over(STORE_FILE, store));
     open_all(journal, store, Arc::new(mark), clean, options, SideBySide::No)
@@ -89,9 +95,12 @@ fn open_all(
     clean: bool,
     options: OpenOptions,
     side_by_side: SideBySide,
-) -> Result<(RedbJournal, RedbRest, Recovery), StorageError> {
-    let (journal_file, store_file) = (journal.file.clone(), store.file.clone());
-    let open_journal = || journal.open(options.journal_cache_bytes);
+) -> Result<(LogJournal, RedbRest, Recovery), StorageError> {
+    let store_file = store.file.clone();
+    let open_journal = || {
+        let log = LogFile::open(Arc::new(journal.backend), journal.file, options.journal_segment_bytes)?;
+        LogJournal::new(log, Arc::clone(&mark))
+    };
     let open_store = || store.open(options.store_cache_bytes);
     let (journal, store) = match side_by_side {
         SideBySide::No => (open_journal(), open_store()),
@@ -101,26 +110,19 @@ fn open_all(
             (journal, store.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         }),
     };
-    let opened = journal.and_then(|journal| Ok((journal, store?)));
-    let (journal, store) = match opened {
-        Ok((journal, store)) => (Arc::new(journal), Arc::new(store)),
-        Err(error) => {
-            mark.spoil();
-            return Err(error);
-        }
-    };
     let spoil = |error| {
         mark.spoil();
         error
     };
-    let journal_db = Arc::clone(&journal);
+    let opened = journal.and_then(|journal| Ok((journal, store?)));
+    let (mut journal, store) = opened.map_err(spoil)?;
+    let store = Arc::new(store);
     let store_db = Arc::clone(&store);
-    let mut journal = RedbJournal::new(journal, journal_file.clone(), Arc::clone(&mark)).map_err(spoil)?;
     let rest = RedbRest::new(store, store_file.clone(), Arc::clone(&mark)).map_err(spoil)?;
     let boot = journal.boot().max(rest.meta().boot) + 1;
     journal.set_boot(boot).map_err(spoil)?;
     rest.set_boot(boot).map_err(spoil)?;
-    let recovery = Recovery::new((journal_db, journal_file), (store_db, store_file), &journal, &rest, clean);
+    let recovery = Recovery::new(journal.snapshot(), (store_db, store_file), &rest, clean);
     Ok((journal, rest, recovery))
 }
 
@@ -203,7 +205,12 @@ fn read_ahead(file: File) {
     }
 }
 
-/// Makes an empty database under another name first: a crash half-way through leaves no file that is none.
+/// The salt of a new log.
+pub(super) fn new_salt() -> io::Result<u64> {
+    getrandom::u64().map_err(io::Error::other)
+}
+
+/// Makes an empty journal or database under another name first: a crash half-way through leaves no file that is none.
 fn make_file(dir: &Path, path: &Path) -> io::Result<()> {
     let new = path.with_extension("new");
     match fs::remove_file(&new) {
@@ -212,13 +219,17 @@ fn make_file(dir: &Path, path: &Path) -> io::Result<()> {
     }
     let file = fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&new)?;
     let synced = file.try_clone()?;
-    FileBackend::new(file)
-        .and_then(|backend| Builder::new().create_with_backend(backend))
-        .and_then(Database::close)
-        .map_err(|error| match redb::Error::from(error) {
-            redb::Error::Io(error) => error,
-            other => io::Error::other(other),
-        })?;
+    let error = |error| match redb::Error::from(error) {
+        redb::Error::Io(error) => error,
+        other => io::Error::other(other),
+    };
+    let backend = FileBackend::new(file).map_err(error)?;
+    if path.ends_with(JOURNAL_FILE) {
+        journal::make(&backend, SEGMENT_BYTES, new_salt()?)?;
+    } else {
+        let made = Builder::new().create_with_backend(backend);
+        made.and_then(Database::close).map_err(error)?;
+    }
     synced.sync_all()?;
     // Another process may have been faster: its file stays.
     match renameat_with(CWD, &new, CWD, path, RenameFlags::NOREPLACE) {

@@ -10,18 +10,17 @@ use redb::{Database, ReadableDatabase, ReadableTable};
 use super::contract::{CommitNo, Recovered, RecoveredFrame};
 use super::error::{DbFile, StorageError};
 use super::frame::{FrameHash, FrameView};
-use super::journal::{RedbJournal, for_each_frame};
+use super::journal::{LogSnapshot, for_each_frame_of};
 use super::record::{ChainBase, Flaw, JournalMeta, ServerEntry, StoreMeta, decode_command, decode_keys};
 use super::rest::RedbRest;
-use super::tables::{COMMITS, KEYS, LIVE, SERVERS};
+use super::tables::{KEYS, LIVE, SERVERS};
 use crate::ids::{FrameNo, Seq, ServerId, ShardNo};
 
 /// What lay on disk when the process started; replayed once.
 #[derive(Debug)]
 pub struct Recovery {
-    journal: (Arc<Database>, DbFile),
+    journal: LogSnapshot,
     store: (Arc<Database>, DbFile),
-    journal_meta: JournalMeta,
     store_meta: StoreMeta,
     clean: bool,
 }
@@ -78,24 +77,21 @@ pub struct RecoveryReport {
 
 impl Recovery {
     pub(super) fn new(
-        journal_db: (Arc<Database>, DbFile),
-        store_db: (Arc<Database>, DbFile),
-        journal: &RedbJournal,
+        journal: LogSnapshot,
+        store: (Arc<Database>, DbFile),
         rest: &RedbRest,
         clean: bool,
     ) -> Recovery {
-        Recovery {
-            journal: journal_db,
-            store: store_db,
-            journal_meta: journal.meta().clone(),
-            store_meta: rest.meta(),
-            clean,
-        }
+        Recovery { journal, store, store_meta: rest.meta(), clean }
+    }
+
+    fn journal_meta(&self) -> &JournalMeta {
+        &self.journal.meta
     }
 
     /// The number of this run, from 1, rising with every open, durable since the open.
     pub fn boot(&self) -> u32 {
-        self.journal_meta.boot
+        self.journal_meta().boot
     }
 
     /// Hands everything to `take`, in the order of [`Recovered`]'s variants, and reports.
@@ -112,7 +108,7 @@ impl Recovery {
             boot: self.boot(),
             clean: self.clean,
             next_seq: self.store_meta.next_seq,
-            last_commit: CommitNo(self.journal_meta.trimmed),
+            last_commit: self.journal.last,
             ..RecoveryReport::default()
         };
         self.replay_store(&mut report, take)?;
@@ -169,21 +165,11 @@ impl Recovery {
         report: &mut RecoveryReport,
         take: &mut dyn FnMut(Recovered),
     ) -> Result<BTreeMap<ShardNo, ChainBase>, StorageError> {
-        let (db, file) = &self.journal;
         let mut chains: BTreeMap<ShardNo, ChainBase> =
-            self.journal_meta.bases.iter().map(|base| (base.shard, *base)).collect();
-        let reader = db.begin_read().map_err(file.redb("begin a transaction in"))?;
-        let commits = reader.open_table(COMMITS).map_err(file.redb("open a table of"))?;
-        for row in commits.iter().map_err(file.redb("read"))? {
-            let (key, row) = row.map_err(file.redb("read"))?;
-            let no = CommitNo(key.value());
-            let damaged = |flaw| file.damaged("commits", no.0, flaw);
-            if Some(no.0) != report.last_commit.0.checked_add(1) {
-                return Err(damaged(Flaw::new(format!("it follows commit {}", report.last_commit.0))));
-            }
-            report.last_commit = no;
-            report.bytes += row.value().len() as u64;
-            for_each_frame(no, row.value(), |frame| {
+            self.journal_meta().bases.iter().map(|base| (base.shard, *base)).collect();
+        self.journal.read(&mut |no, frames| {
+            report.bytes += frames.len() as u64;
+            for_each_frame_of(frames, |frame| {
                 let changes = self.check_frame(&frame, &mut chains)?;
                 report.frames += 1;
                 report.changes += changes.len() as u64;
@@ -192,8 +178,8 @@ impl Recovery {
                 take(Recovered::Frame { frame, count });
                 Ok(())
             })
-            .map_err(damaged)?;
-        }
+            .map_err(|flaw| self.journal.file().damaged("commits", no.0, flaw))
+        })?;
         Ok(chains)
     }
 
@@ -220,7 +206,7 @@ impl Recovery {
             let end = ShardEnd { shard: chain.shard, no: chain.no, hash: FrameHash(chain.hash) };
             ends.insert(chain.shard, end);
         }
-        for base in &self.journal_meta.bases {
+        for base in &self.journal_meta().bases {
             let contained = self.store_meta.total(base.shard);
             if contained < base.no {
                 let from = FrameNo(contained.0 + 1);

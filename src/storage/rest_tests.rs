@@ -9,9 +9,9 @@ use crate::ids::{Seq, StoreId};
 use crate::storage::contract::{Checkpoint, Recovered};
 use crate::storage::open::{OpenOptions, open_with_backends};
 use crate::storage::record::samples;
-use crate::storage::{Recovery, RedbJournal};
+use crate::storage::{LogJournal, Recovery};
 
-fn open() -> (RedbJournal, RedbRest, Recovery) {
+fn open() -> (LogJournal, RedbRest, Recovery) {
     open_with_backends(InMemoryBackend::new(), InMemoryBackend::new(), OpenOptions::default()).unwrap()
 }
 

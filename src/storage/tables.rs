@@ -1,18 +1,21 @@
-//! The tables of the two files and the version of their format. Names and types are stored: never change them.
+//! The tables of the redb files and the version of the format. Names and types are stored: never change them.
 
 use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::error::{DbFile, StorageError};
 
-/// The version of the format of all files. A file with a higher one is refused untouched.
-pub(super) const FORMAT_VERSION: u32 = 1;
+/// The version of the format of a data directory. A file with a higher one is refused untouched; one with a lower one gets
+/// this one when it is opened, so that no earlier program takes the directory for its own.
+pub(super) const FORMAT_VERSION: u32 = 2;
+/// The format of directories whose journal was a redb file; the tables are the same.
+pub(super) const FIRST_FORMAT: u32 = 1;
 
 /// The row of `META` that holds the format version: four bytes, little endian, readable by any version.
 pub(super) const FORMAT_KEY: &str = "format";
 
 /// All files: `format`, and a sealed row for where the file stands.
 pub(super) const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
-/// `journal.redb`: commit -> frames.
+/// `journal.redb`, of the first format: commit -> frames.
 pub(super) const COMMITS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("commits");
 
 /// `store.redb`: seq -> command that has not ended.
@@ -42,12 +45,24 @@ pub(super) fn begin_durable(db: &Database, file: &DbFile) -> Result<WriteTransac
     Ok(transaction)
 }
 
-/// Checks the format of a file, and lets `tables` make every table of a new one. True = it is new.
+/// What opening a file found of its format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    /// There was none yet: the file is new.
+    New,
+    /// It was that of an earlier program.
+    Raised,
+    /// It is as it was.
+    Same,
+}
+
+/// Checks the format of a file, lets `tables` make every table of a new one, and raises a lower version. All but
+/// [`Format::Same`] have to be committed.
 pub(super) fn check_format(
     transaction: &WriteTransaction,
     file: &DbFile,
     tables: impl FnOnce(&WriteTransaction) -> Result<(), redb::TableError>,
-) -> Result<bool, StorageError> {
+) -> Result<Format, StorageError> {
     let mut meta = transaction.open_table(META).map_err(file.redb("open a table of"))?;
     let found = {
         let row = meta.get(FORMAT_KEY).map_err(file.redb("read"))?;
@@ -58,12 +73,16 @@ pub(super) fn check_format(
             let file = file.path().to_path_buf();
             Err(StorageError::TooNew { file, found, supported: FORMAT_VERSION })
         }
-        Some(Ok(FORMAT_VERSION)) => Ok(false),
+        Some(Ok(FORMAT_VERSION)) => Ok(Format::Same),
+        Some(Ok(FIRST_FORMAT)) => {
+            meta.insert(FORMAT_KEY, &FORMAT_VERSION.to_le_bytes()[..]).map_err(file.redb("write"))?;
+            Ok(Format::Raised)
+        }
         Some(_) => Err(file.damaged("meta", FORMAT_KEY, super::record::Flaw::new("not a known version"))),
         None => {
             meta.insert(FORMAT_KEY, &FORMAT_VERSION.to_le_bytes()[..]).map_err(file.redb("write"))?;
             tables(transaction).map_err(file.redb("make a table of"))?;
-            Ok(true)
+            Ok(Format::New)
         }
     }
 }

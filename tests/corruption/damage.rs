@@ -7,6 +7,8 @@ use super::mixed;
 
 /// What is damaged at once.
 const PAGE: usize = 4096;
+/// Of pages that hold only zeros, as a journal has many, one in so many is damaged.
+const EMPTY_EVERY: usize = 16;
 
 /// How a page is damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +50,9 @@ pub(crate) fn damages(files: &BTreeMap<String, Vec<u8>>, seed: u64) -> Vec<Damag
     let mut all = Vec::new();
     for (file, bytes) in files {
         for (page, content) in bytes.chunks(PAGE).enumerate() {
+            if page % EMPTY_EVERY > 0 && content.iter().all(|byte| *byte == 0) {
+                continue;
+            }
             let bit = mixed(seed ^ mixed(all.len() as u64)) % (content.len() as u64 * 8);
             let flip = Kind::Flip((page * PAGE) as u64 * 8 + bit);
             let zero = content.iter().any(|byte| *byte != 0).then_some(Kind::Zero);

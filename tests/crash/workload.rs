@@ -10,8 +10,8 @@ use fluxrelay::engine::{
 };
 use fluxrelay::ids::{CommandId, FrameNo, OrderId, Seq, ServerId, ShardNo, StoreId};
 use fluxrelay::storage::{
-    Checkpoint, CommitNo, EncodedFrame, FrameEncoder, FrameHash, Journal, MissingFrames, OpenOptions,
-    Recovered, RedbJournal, RedbRest, Rest, StorageError, open_with_backends,
+    Checkpoint, CommitNo, EncodedFrame, FrameEncoder, FrameHash, Journal, LogJournal, MissingFrames,
+    OpenOptions, Recovered, RedbRest, Rest, StorageError, open_with_backends,
 };
 use fluxrelay::time::UnixMs;
 
@@ -22,6 +22,8 @@ const SHARDS: u16 = 2;
 const CHECKPOINT_EVERY: usize = 6;
 /// Bytes of pages in memory: the files are small, and there are many.
 const CACHE_BYTES: usize = 1024 * 1024;
+/// Bytes of a segment of the journal: commits go over several, and segments are used again.
+const SEGMENT_BYTES: u32 = 8 * 1024;
 /// Rows that one expiry removes, at most.
 const EXPIRED_MAX: usize = 40;
 
@@ -130,7 +132,7 @@ fn order_row(seq: u64) -> OrderRow {
 pub(crate) struct Run {
     /// The number of this run.
     pub(crate) boot: u32,
-    journal: RedbJournal,
+    journal: LogJournal,
     rest: RedbRest,
     encoders: Vec<FrameEncoder>,
     frames: Vec<FrameNo>,
@@ -161,7 +163,7 @@ impl Run {
 
     /// As [`Run::open`], of a disk that may have changed what was durable.
     pub(crate) fn open_damaged(disk: &Disk) -> Result<Run, StorageError> {
-        let options = OpenOptions { journal_cache_bytes: CACHE_BYTES, store_cache_bytes: CACHE_BYTES };
+        let options = OpenOptions { journal_segment_bytes: SEGMENT_BYTES, store_cache_bytes: CACHE_BYTES };
         let (journal, rest, recovery) = open_with_backends(disk.file(JOURNAL), disk.file(STORE), options)?;
         let boot = recovery.boot();
         let (mut model, mut keys) = (Model::default(), BTreeSet::new());

@@ -1,16 +1,16 @@
-//! The journal's rows: every commit, every frame, and that the frames of each shard form one chain.
+//! The journal's commits, of both formats: every frame, and that the frames of each shard form one chain.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use redb::ReadTransaction;
 
-use super::Inspection;
+use super::{Inspection, PROGRESS_ROWS, TableCount};
 use crate::engine::{Change, Status};
 use crate::ids::{OrderId, Seq, ServerId, ShardNo};
 use crate::storage::contract::CommitNo;
 use crate::storage::error::{DbFile, StorageError};
 use crate::storage::frame::FrameView;
-use crate::storage::journal::{JOURNAL_KEY, for_each_frame};
+use crate::storage::journal::{JOURNAL_KEY, LogFile, LogSnapshot, for_each_frame, for_each_frame_of, scan};
 use crate::storage::record::{ChainBase, Flaw, JournalMeta};
 use crate::storage::tables::COMMITS;
 use crate::time::UnixMs;
@@ -61,8 +61,34 @@ pub(super) fn ended_place(status: Status) -> Option<usize> {
     }
 }
 
-/// Checks every row.
-pub(super) fn rows(
+/// Checks every commit of a log.
+pub(super) fn log_rows(look: &mut Inspection<'_>, log: &LogFile) -> Result<JournalFacts, StorageError> {
+    let mut facts = JournalFacts::default();
+    let Some(found) = look.or_damage(scan(log))? else { return Ok(facts) };
+    let snapshot = LogSnapshot::of(log, found);
+    let mut chains = Chains::new(snapshot.meta.clone());
+    let mut rows = 0;
+    let read = snapshot.read(&mut |no, frames| {
+        rows += 1;
+        if rows % PROGRESS_ROWS == 0 {
+            look.watcher.rows(look.file, "commits", rows);
+        }
+        let frames = for_each_frame_of(frames, |frame| {
+            let changes = frame.changes()?;
+            changes.iter().for_each(|change| facts.take(change));
+            chains.frame(&frame)
+        });
+        frames.map_err(|flaw| snapshot.file().damaged("commits", no.0, flaw))
+    });
+    let whole = look.or_damage(read)?.is_some();
+    look.watcher.rows(look.file, "commits", rows);
+    look.report.tables.push(TableCount { file: look.file, table: "commits", rows });
+    facts.meta = whole.then(|| snapshot.meta.clone());
+    Ok(facts)
+}
+
+/// Checks every row of a journal of format 1.
+pub(super) fn old_rows(
     look: &mut Inspection<'_>,
     reader: &ReadTransaction,
     file: &DbFile,

@@ -1,20 +1,23 @@
-//! Checking the databases of a stopped broker, row by row and against each other. Never changes a byte of them.
+//! Checking the journal and the databases of a stopped broker, row by row and against each other. Never changes a byte.
 //!
-//! First every page by redb's own checksums, then every row of every table by ours, then what rows say of each other:
+//! First every page of a database by redb's own checksums, then every row of every table by ours, then what rows say of each other:
 //! chains of frames, lists and what they name, orders and their commands. The last only where nothing is damaged.
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
+use redb::backends::FileBackend;
 use redb::{
     Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableHandle,
 };
 
 use super::error::{DbFile, StorageError};
+use super::journal::{LogFile, OLD_JOURNAL_FILE, SEGMENT_BYTES};
 use super::open::{JOURNAL_FILE, STORE_FILE, refuse_empty};
 use super::record::Flaw;
 use super::registry::REGISTRY_FILE;
-use super::tables::{FORMAT_KEY, FORMAT_VERSION, META};
+use super::tables::{FIRST_FORMAT, FORMAT_KEY, FORMAT_VERSION, META};
 use crate::limits::CHECK_FINDINGS_MAX;
 use overlay::Overlay;
 
@@ -24,8 +27,9 @@ mod registry;
 mod relations;
 mod store;
 
-/// The databases of a data directory, in the order in which they are checked.
-pub const DATABASE_FILES: [&str; 3] = [JOURNAL_FILE, STORE_FILE, REGISTRY_FILE];
+/// The journal and the databases of a data directory, in the order in which they are checked. The second is the journal of
+/// a directory that no program has opened since there are logs.
+pub const DATABASE_FILES: [&str; 4] = [JOURNAL_FILE, OLD_JOURNAL_FILE, STORE_FILE, REGISTRY_FILE];
 
 /// Rows between two reports of progress.
 const PROGRESS_ROWS: u64 = 4096;
@@ -121,13 +125,13 @@ impl Watcher for Unwatched {
     fn rows(&mut self, _: &'static str, _: &'static str, _: u64) {}
 }
 
-/// Checks the three databases in `dir`. They stay locked meanwhile.
+/// Checks the journal and the databases in `dir`. They stay locked meanwhile.
 ///
 /// # Errors
 /// `InUse`, `TooNew`, or `Io` for a file that is not there or cannot be read. Damage is no error but a finding.
 pub fn check(dir: &Path, watcher: &mut dyn Watcher) -> Result<CheckReport, StorageError> {
     let mut look = Inspection { report: CheckReport::default(), watcher, file: JOURNAL_FILE };
-    let journal = look.open(dir, JOURNAL_FILE)?;
+    let journal = look.open_journal(dir)?;
     let store = look.open(dir, STORE_FILE)?;
     let registry = look.open(dir, REGISTRY_FILE)?;
     if let Some(registry) = registry {
@@ -135,17 +139,14 @@ pub fn check(dir: &Path, watcher: &mut dyn Watcher) -> Result<CheckReport, Stora
         registry::rows(&mut look, &reader, &file)?;
     }
     let from_registry = look.report.damaged;
-    let journal = match journal {
-        Some(db) => {
-            let (reader, file) = look.reader(&db)?;
-            Some((journal::rows(&mut look, &reader, &file)?, db))
-        }
+    let journal = match &journal {
+        Some(journal) => Some(look.journal(journal)?),
         None => None,
     };
     let Some(store) = store else { return Ok(look.report) };
     let (reader, file) = look.reader(&store)?;
     let meta = store::rows(&mut look, &reader, &file)?;
-    if let (Some((facts, _)), Some(meta)) = (&journal, meta)
+    if let (Some(facts), Some(meta)) = (&journal, meta)
         && look.report.damaged == from_registry
     {
         look.report.related = true;
@@ -166,24 +167,41 @@ pub fn check_rows(dir: &Path, file: &str, watcher: &mut dyn Watcher) -> Result<C
     };
     let name = DATABASE_FILES.into_iter().find(|name| *name == file).ok_or_else(not_one)?;
     let mut look = Inspection { report: CheckReport::default(), watcher, file: name };
+    if name == JOURNAL_FILE {
+        let log = AnyJournal::Log(open_log(dir)?);
+        look.journal(&log)?;
+        return Ok(look.report);
+    }
     let opened = Opened { db: open(dir, name, false)?, file: DbFile::new(&dir.join(name)), name };
     let (reader, file) = look.reader(&opened)?;
     match name {
-        JOURNAL_FILE => drop(journal::rows(&mut look, &reader, &file)?),
+        OLD_JOURNAL_FILE => drop(journal::old_rows(&mut look, &reader, &file)?),
         STORE_FILE => drop(store::rows(&mut look, &reader, &file)?),
         _ => registry::rows(&mut look, &reader, &file)?,
     }
     Ok(look.report)
 }
 
+/// Opens a file that is not empty. Locks need one that could be written.
+fn open_file(path: &Path, file: &DbFile) -> Result<fs::File, StorageError> {
+    let opened = fs::OpenOptions::new().read(true).write(true).open(path);
+    let opened = opened.and_then(|opened| refuse_empty(&opened).map(|()| opened));
+    opened.map_err(|error| file.io("open", &error))
+}
+
+/// Opens the log, which is only read.
+fn open_log(dir: &Path) -> Result<LogFile, StorageError> {
+    let path = dir.join(JOURNAL_FILE);
+    let file = DbFile::new(&path);
+    let backend = FileBackend::new(open_file(&path, &file)?).map_err(file.redb("open"))?;
+    LogFile::open(Arc::new(backend), file, SEGMENT_BYTES)
+}
+
 /// Opens a database of which nothing is written back.
 fn open(dir: &Path, name: &str, check: bool) -> Result<Database, StorageError> {
     let path = dir.join(name);
     let file = DbFile::new(&path);
-    // redb's locks need a file that could be written.
-    let opened = fs::OpenOptions::new().read(true).write(true).open(&path);
-    let opened = opened.and_then(|opened| refuse_empty(&opened).map(|()| opened));
-    let backend = Overlay::new(opened.map_err(|error| file.io("open", &error))?);
+    let backend = Overlay::new(open_file(&path, &file)?);
     Builder::new()
         .set_cache_size(CACHE_BYTES)
         .set_check_integrity_on_open(check)
@@ -196,6 +214,12 @@ struct Opened {
     db: Database,
     file: DbFile,
     name: &'static str,
+}
+
+/// The journal of either format.
+enum AnyJournal {
+    Log(LogFile),
+    Old(Opened),
 }
 
 /// A key with what does not hold about its row.
@@ -224,6 +248,39 @@ impl Inspection<'_> {
                 Ok(None)
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Opens the journal, of whatever format; one whose beginning does not check is a finding.
+    fn open_journal(&mut self, dir: &Path) -> Result<Option<AnyJournal>, StorageError> {
+        let (log, old) = (dir.join(JOURNAL_FILE).exists(), dir.join(OLD_JOURNAL_FILE).exists());
+        if old && !log {
+            return Ok(self.open(dir, OLD_JOURNAL_FILE)?.map(AnyJournal::Old));
+        }
+        if old {
+            self.report.add(Finding {
+                severity: Severity::Warning,
+                file: OLD_JOURNAL_FILE.to_owned(),
+                record: "the file".to_owned(),
+                flaw: format!("an upgrade to {JOURNAL_FILE} was cut short; only that one was checked"),
+                advice: "nothing: the next start goes on with it".to_owned(),
+            });
+        }
+        self.file = JOURNAL_FILE;
+        let opened = open_log(dir);
+        Ok(self.or_damage(opened)?.map(AnyJournal::Log))
+    }
+
+    fn journal(&mut self, journal: &AnyJournal) -> Result<journal::JournalFacts, StorageError> {
+        match journal {
+            AnyJournal::Log(log) => {
+                self.file = JOURNAL_FILE;
+                journal::log_rows(self, log)
+            }
+            AnyJournal::Old(opened) => {
+                let (reader, file) = self.reader(opened)?;
+                journal::old_rows(self, &reader, &file)
+            }
         }
     }
 
@@ -309,7 +366,7 @@ impl Inspection<'_> {
             Ok(())
         })?;
         match format {
-            Some(FORMAT_VERSION) => {}
+            Some(FIRST_FORMAT | FORMAT_VERSION) => {}
             Some(found) if found > FORMAT_VERSION => {
                 let file = file.path().to_path_buf();
                 return Err(StorageError::TooNew { file, found, supported: FORMAT_VERSION });

@@ -204,7 +204,8 @@ pub(crate) fn assert_golden(name: &str, bytes: &[u8]) {
 fn the_examples_of_the_document_are_the_golden_bytes() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let document = std::fs::read_to_string(root.join("docs/storage.md")).unwrap();
-    for name in ["frame", "command_plain", "server"] {
+    let of_the_log = ["log_head", "log_mark", "log_segment", "log_record"];
+    for name in ["frame", "command_plain", "server"].into_iter().chain(of_the_log) {
         let golden = root.join(format!("src/storage/record/golden/{name}.hex"));
         let golden = std::fs::read_to_string(golden).unwrap();
         assert!(document.contains(&format!("```\n{golden}```")), "{name} is not in docs/storage.md as it is");

@@ -15,7 +15,7 @@ use crate::storage::record::registry::{
     decode_key, decode_meta, decode_server, decode_store, encode_key, encode_meta, encode_server,
     encode_store,
 };
-use crate::storage::tables::{META, begin_durable, check_format};
+use crate::storage::tables::{Format, META, begin_durable, check_format};
 
 /// The name of the file in the data directory.
 pub const REGISTRY_FILE: &str = "registry.redb";
@@ -101,7 +101,7 @@ impl RegistryDb {
 
     fn load(&mut self) -> Result<RegistryRows, StorageError> {
         let transaction = begin_durable(&self.db, &self.file)?;
-        let new = check_format(&transaction, &self.file, |transaction| {
+        let format = check_format(&transaction, &self.file, |transaction| {
             [STORES, SERVERS, KEYS].into_iter().try_for_each(|table| transaction.open_table(table).map(drop))
         })?;
         let meta = {
@@ -119,7 +119,7 @@ impl RegistryDb {
             keys: self.read(&transaction, KEYS, "keys", decode_key)?,
         };
         self.check_whole(&rows)?;
-        if new || next_audit == 1 {
+        if format != Format::Same || next_audit == 1 {
             // The trail's tables are made where they are missing, so that readers find them.
             transaction.commit().map_err(self.file.redb("commit"))?;
         }

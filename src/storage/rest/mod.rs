@@ -12,7 +12,7 @@ use super::contract::{EndedCursor, EndedPage, NextPart, Rest};
 use super::error::{DbFile, StorageError};
 use super::record::{Flaw, StoreMeta};
 use super::tables::{
-    ENDED, ENDED_BY_SERVER, KEYS, LIVE, META, ORDERS, ORDERS_BY_CHECKPOINT, SERVERS, begin_durable,
+    ENDED, ENDED_BY_SERVER, Format, KEYS, LIVE, META, ORDERS, ORDERS_BY_CHECKPOINT, SERVERS, begin_durable,
     check_format,
 };
 use crate::engine::{CommandRow, OrderRow, Status};
@@ -53,13 +53,16 @@ impl RedbRest {
         mark: Arc<CleanMark>,
     ) -> Result<RedbRest, StorageError> {
         let transaction = begin_durable(&db, &file)?;
-        let new = check_format(&transaction, &file, make_tables)?;
-        let meta = if new { StoreMeta::default() } else { read_meta(&transaction, &file)? };
-        if new {
-            write_meta(&transaction, &file, &meta)?;
-            transaction.commit().map_err(file.redb("commit to"))?;
+        let format = check_format(&transaction, &file, make_tables)?;
+        let meta = if format == Format::New {
+            write_meta(&transaction, &file, &StoreMeta::default())?;
+            StoreMeta::default()
         } else {
-            transaction.abort().map_err(file.redb("abort a transaction in"))?;
+            read_meta(&transaction, &file)?
+        };
+        match format {
+            Format::Same => transaction.abort().map_err(file.redb("abort a transaction in"))?,
+            Format::New | Format::Raised => transaction.commit().map_err(file.redb("commit to"))?,
         }
         let writer = Mutex::new(Writer { meta, recovered: Vec::new(), failed: None });
         Ok(RedbRest { db: Some(db), file, mark, writer })
@@ -192,7 +195,8 @@ impl Rest for RedbRest {
 
 impl Drop for RedbRest {
     fn drop(&mut self) {
-        self.mark.close(self.db.take());
+        let db = self.db.take().and_then(Arc::into_inner);
+        self.mark.close(db.map(|db| || db.close()));
     }
 }
 
