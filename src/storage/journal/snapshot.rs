@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::copy::TakeCommit;
 use super::file::LogFile;
 use super::layout::{Found, RecordKind, SECTOR, record_at, record_bytes};
 use super::scan::Scanned;
@@ -86,10 +87,7 @@ impl LogSnapshot {
     ///
     /// # Errors
     /// `Damaged` at the first that does not check, a failed read, or what `each` returns.
-    pub(in crate::storage) fn read(
-        &self,
-        each: &mut dyn FnMut(CommitNo, &[u8]) -> Result<(), StorageError>,
-    ) -> Result<(), StorageError> {
+    pub(in crate::storage) fn read(&self, each: TakeCommit<'_>) -> Result<(), StorageError> {
         let mut buffer = Vec::new();
         let mut parts = Parts { body: Vec::new(), next: None, done: self.meta.trimmed };
         for segment in &self.segments {
