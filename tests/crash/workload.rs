@@ -170,6 +170,8 @@ impl Run {
         let mut dirty = BTreeSet::new();
         let mut new_orders = BTreeSet::new();
         let report = recovery.replay(&rest, &mut |piece| match piece {
+            // A checkpoint also writes down that nothing has ended yet on a server.
+            Recovered::Server(row) if row.ended[0] == 0 => {}
             Recovered::Server(row) => {
                 model.completed.insert(row.server.0, row.ended[0]);
             }
