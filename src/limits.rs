@@ -137,9 +137,9 @@ pub const TLS_TICKET_BYTES_MAX: usize = 1024;
 /// dozen milliseconds away answer. Each more is begun earlier and ended later; of a thousand at once most would be given up
 /// unfinished in a storm, after most of their work was done.
 pub const TURNS_PER_DOOR_THREAD: usize = 64;
-/// Of these, turns of strangers whose network is over its limit of failed logins. Whoever finds none free is told at once, and in
-/// clear text, that access is denied: a flood of guesses then costs a tenth of the handshakes that it asks for, and the less
-/// time the doors have the fewer of them; somebody in such a network who is right still comes in, after a few tries.
+/// Of these, turns of strangers whose network is over its limit of failed logins, while clients wait that were here before. Whoever
+/// finds none free is told at once, and in clear text, that access is denied: a flood of guesses then does not keep back those
+/// who only lost their connection. It is so for the seconds of a storm and not longer: others of such a network are right.
 pub const SUSPECT_TURNS_PER_DOOR_THREAD: usize = 1;
 /// Milliseconds after which a turn is over, finished or not. Turns that end so (640 a second for each thread, with the above)
 /// have to be fewer than handshakes that a core can do, or in a storm there would be no end of beginning; and enough

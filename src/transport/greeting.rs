@@ -61,6 +61,7 @@ pub(super) async fn greet(
     let mut turn = turn.map_err(late("too many came before it"))?;
     let since = accepted + asked.elapsed();
     if comer == Comer::Stranger
+        && turns.is_crowded()
         && let Some(broker) = broker.filter(|broker| broker.registry().is_suspect(network))
     {
         let Some(own) = turns.suspect(turn) else {

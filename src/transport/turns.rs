@@ -80,6 +80,11 @@ impl Turns {
         given.await.expect("a turn is kept until it is given to who waits")
     }
 
+    /// Whether somebody waits who was here before.
+    pub(super) fn is_crowded(&self) -> bool {
+        !self.queue.lock().returning.order.is_empty()
+    }
+
     /// What is left of a turn that turns out to be a suspect's: nothing, when as many of them have one as may.
     pub(super) fn suspect(&self, mut turn: Turn) -> Option<Turn> {
         turn.suspect = Some(Arc::clone(&self.for_suspects).try_acquire_owned().ok()?);
@@ -237,6 +242,18 @@ mod tests {
         let round = [vec![Returning; RETURNING_TURNS], vec![Stranger]].concat();
         assert_eq!(order[..2 * round.len()], [&round[..], &round[..]].concat());
         assert!(order[2 * round.len()..].iter().all(|comer| *comer == Stranger));
+    }
+
+    #[tokio::test]
+    async fn strangers_are_no_crowd() {
+        let turns = Turns::new(1, 1);
+        let turn = turns.next(network(1), Stranger).await;
+        let (mut stranger, mut again) =
+            (pin!(turns.next(network(1), Stranger)), pin!(turns.next(network(1), Returning)));
+        assert!(stranger.as_mut().now_or_never().is_none() && !turns.is_crowded());
+        assert!(again.as_mut().now_or_never().is_none() && turns.is_crowded());
+        drop(turn);
+        assert!(again.now_or_never().is_some() && !turns.is_crowded());
     }
 
     #[tokio::test]

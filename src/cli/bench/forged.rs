@@ -113,13 +113,20 @@ impl Flood {
     }
 
     /// Ends it. Errors: a forged token was let in.
-    pub(super) async fn stop(self) -> Result<(), CliError> {
+    pub(super) async fn stop(mut self) -> Result<(), CliError> {
         self.stop.store(true, Ordering::Relaxed);
-        self.pacer.await.map_err(|error| CliError::unexpected(format!("the pacer ended: {error}")))?;
+        (&mut self.pacer).await.map_err(|error| CliError::unexpected(format!("the pacer ended: {error}")))?;
         match self.counts.let_in.load(Ordering::Relaxed) {
             0 => Ok(()),
             let_in => Err(CliError::unexpected(format!("{let_in} logins with forged tokens were let in"))),
         }
+    }
+}
+
+impl Drop for Flood {
+    /// Its thread is waited for when the bench ends, also when that fails.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
     }
 }
 
