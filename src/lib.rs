@@ -5,7 +5,7 @@
 //! ```text
 //! ids, time, limits  <-  protocol  <-  engine  <-  storage  <-  broker  <-  {transport, http}  <-  cli, main
 //!                        client stands on protocol alone (and ids, time, limits); cli drives it
-//! config, credentials, telemetry, priority, carrier, tls: leaves for the I/O layers; transport and client share the last two
+//! config, credentials, telemetry, priority, carrier, tls: leaves for the I/O layers; transport and client share the last three
 //! ```
 //!
 //! | folder | kind | owns |

@@ -57,8 +57,8 @@ pub(crate) async fn considerate<F: Future>(work: F) -> F::Output {
     .await
 }
 
-#[cfg(test)]
 #[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
 

@@ -192,7 +192,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("http", &["ids", "time", "limits", "protocol", "engine", "storage", "broker", "credentials", "config"]),
-    ("client", &["ids", "time", "limits", "protocol", "carrier", "tls"]),
+    ("client", &["ids", "time", "limits", "protocol", "carrier", "tls", "priority"]),
 ];
 
 #[test]

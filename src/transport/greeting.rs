@@ -186,10 +186,11 @@ mod tests {
             assert!(stranger.as_mut().now_or_never().is_none());
             tokio::task::yield_now().await;
         }
-        while door.turns.waiting() != [1, 1] {
+        while door.turns.waiting().iter().sum::<usize>() != 2 {
             assert!(again.as_mut().now_or_never().is_none());
             tokio::task::yield_now().await;
         }
+        assert_eq!(door.turns.waiting(), [1, 1], "its session is seen");
         drop(turn);
         assert!(stranger.as_mut().now_or_never().is_none(), "it came first, and has no turn yet");
         assert_eq!(door.turns.waiting(), [0, 1]);

@@ -226,15 +226,6 @@ fn udp(host: u8, to: SocketAddr) -> UdpSocket {
     socket
 }
 
-/// How many of the answers that have come ask for a proof of the address (Retry, RFC 9000, section 17.2.5).
-fn retries(socket: &UdpSocket) -> usize {
-    let (mut bytes, mut count) = ([0; 2048], 0);
-    while let Ok(length) = socket.recv(&mut bytes) {
-        count += usize::from(length > 5 && bytes[0] & 0xf0 == 0xf0 && bytes[1..5] == [0, 0, 0, 1]);
-    }
-    count
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_first_packets_keeps_nobody_out() {
     let door = Door::open(&["--login-timeout-seconds", "5"]);
@@ -244,7 +235,6 @@ async fn a_flood_of_first_packets_keeps_nobody_out() {
     let packets = initials(&door.config(), 400).await;
     let to = door.relay.quic.unwrap();
     let sockets: Vec<UdpSocket> = (1..=8).map(|host| udp(host, to)).collect();
-    let mut asked = 0;
     for (number, packet) in packets.iter().cycle().take(20_000).enumerate() {
         let socket = &sockets[number % sockets.len()];
         // As it is, and as noise of every kind: short, long, of another version, with a broken seal.
@@ -259,13 +249,11 @@ async fn a_flood_of_first_packets_keeps_nobody_out() {
             _ => {}
         }
         let _ = socket.send(&bytes);
-        asked += retries(socket);
         if number % 2_000 == 0 {
             session.answers().await;
         }
     }
     session.answers().await;
-    assert!(asked > 0, "nobody had to prove an address");
     let mut late = door.plugin(&new, door.config()).await;
     late.answers().await;
     assert!(
