@@ -17,7 +17,7 @@ use tokio::time::Instant;
 const NICE: i32 = 19;
 
 /// A thread that gives way works for so long without a pause, and to the end of the step that it is in.
-const WORK: Duration = Duration::from_micros(500);
+const WORK: Duration = Duration::from_millis(1);
 /// A pause: the shortest sleep there is, which the system rounds up to some 50 us.
 const PAUSE: Duration = Duration::from_micros(1);
 
