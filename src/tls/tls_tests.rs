@@ -166,15 +166,18 @@ fn sessions_are_resumed_until_the_certificate_changes() {
     assert_eq!(pair.seen(), tls.fingerprint());
 }
 
+/// A server whose sessions outlive it.
+fn remembering(pki: &Pki, folder: &tempfile::TempDir) -> ServerTls {
+    let tls = open(pki, "a.crt", "a.key").unwrap();
+    tls.keep_sessions(folder.path(), Arc::new(now));
+    tls
+}
+
 #[test]
 fn sessions_that_are_kept_are_resumed_after_a_restart_and_not_with_other_keys() {
     let pki = Pki::new();
     let (here, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let server = |folder: &tempfile::TempDir| {
-        let tls = open(&pki, "a.crt", "a.key").unwrap();
-        tls.keep_sessions(folder.path(), Arc::new(now));
-        tls
-    };
+    let server = |folder| remembering(&pki, folder);
     let client = trusting(&pki);
     let kind =
         |tls: &ServerTls| shake(tls.http(), &client, "localhost").unwrap().client.handshake_kind().unwrap();
@@ -250,11 +253,7 @@ fn quic_kind(tls: &ServerTls, client: &QuicTls) -> HandshakeKind {
 fn sessions_of_quic_are_resumed_after_a_restart_and_not_with_other_keys() {
     let pki = Pki::new();
     let (here, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let server = |folder: &tempfile::TempDir| {
-        let tls = open(&pki, "a.crt", "a.key").unwrap();
-        tls.keep_sessions(folder.path(), Arc::new(now));
-        tls
-    };
+    let server = |folder| remembering(&pki, folder);
     let client = QuicTls::new(&trusting(&pki));
     assert_ne!(quic_kind(&server(&here), &client), HandshakeKind::Resumed);
     assert_eq!(quic_kind(&server(&here), &client), HandshakeKind::Resumed);
