@@ -1,29 +1,47 @@
 //! How threads that may wait give way to those that must not. Owns the numbers; decides nothing about which are which.
 //!
-//! Niceness alone is not enough: a scheduler lets whoever runs go on for a slice, and often to its next tick, however nice
-//! it is and whoever waits. So what runs on such threads for long pauses of its own accord ([`considerate`]): between two
-//! steps of its work, when it holds no lock, it sleeps for as short as the system can, and whoever waits for the core has it.
+//! There are two ways. Who [gives way](give_way) has little of a core that others want, and never nothing. Who
+//! [stands aside](stand_aside) has a core when nobody else wants it, and leaves it at once when somebody does.
+//!
+//! No priority is enough of itself. A thread loses its core only when it next enters the system or at the next tick, 4 ms
+//! later or so; and a fair scheduler lets even the system's own threads wait for a light one that runs, the disk's among
+//! them. So what runs on threads that stand aside keeps to [`considerate`]: between two steps of its work, when it holds no
+//! lock, it lets others go first; and once a millisecond all such threads rest at the same moment, so that for that moment a
+//! core is nobody's, and whoever was made to wait for it has it.
 
+#[cfg(target_os = "linux")]
 use std::cell::Cell;
 use std::pin::pin;
+#[cfg(target_os = "linux")]
 use std::time::Duration;
 
-use tokio::time::Instant;
+#[cfg(target_os = "linux")]
+use rustix::time::{ClockId, clock_gettime};
+#[cfg(target_os = "linux")]
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
+    thread_native_id,
+};
 
-/// How far such a thread stands behind: as far as there is without being idle. On a busy core it still gets a seventieth
-/// beside one that stands in front, so that load on the others slows it down and never stops it; an idle one could be
-/// stopped for long while it holds a lock. At 10 it would get a tenth, and three times as much of deliveries' time.
+/// How far a thread that gives way stands behind: as far as there is without being idle. On a busy core it still gets a
+/// seventieth beside one that stands in front. At 10 it would get a tenth, and three times as much of deliveries' time.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 19;
 
-/// A thread that gives way works for so long without a pause, and to the end of the step that it is in.
-const WORK: Duration = Duration::from_millis(1);
-/// A pause: the shortest sleep there is, which the system rounds up to some 50 us.
-const PAUSE: Duration = Duration::from_micros(1);
+/// A thread that stands aside lets others go first after so much work, in nanoseconds, and to the end of the step that it is in.
+#[cfg(target_os = "linux")]
+const WORK_NS: u64 = 100_000;
+/// All of them rest when the system's clock begins another of these, in nanoseconds.
+#[cfg(target_os = "linux")]
+const ROUND_NS: u64 = 1_000_000;
+/// A rest: the shortest sleep there is, which the system rounds up to some 50 us.
+#[cfg(target_os = "linux")]
+const REST: Duration = Duration::from_micros(1);
 
+#[cfg(target_os = "linux")]
 thread_local! {
-    /// Since when the thread works without a pause; `None` = it gives way to nobody.
-    static WORKS_SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// `None` = the thread does not stand aside.
+    static ASIDE: Cell<Option<Aside>> = const { Cell::new(None) };
 }
 
 /// The calling thread gives way to those that never called this. Call it once, where the thread begins.
@@ -33,88 +51,178 @@ pub(crate) fn give_way() {
     // A system that refuses leaves the thread as it was: slower for others, and right all the same.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::nice(NICE);
-    WORKS_SINCE.set(Some(Instant::now()));
 }
 
-/// The calling thread gives way, and has just waited for something. For runtimes whose threads do: tasks cannot see it.
-pub(crate) fn has_rested() {
-    if WORKS_SINCE.get().is_some() {
-        WORKS_SINCE.set(Some(Instant::now()));
+/// The calling thread stands aside for all that do not, and gives way where the system has no such thing. Call it once, where
+/// the thread begins; threads that it starts stand where it does.
+///
+/// Beside others that want all of a core it gets some 1/340 of it: for work of which a little goes a long way.
+pub(crate) fn stand_aside() {
+    #[cfg(target_os = "linux")]
+    {
+        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        if set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle).is_err() {
+            give_way();
+        }
+        ASIDE.set(Some(Aside::rested()));
     }
 }
 
-/// Does the work; on threads that give way with pauses. Whoever has nobody to give way to notices nothing of it.
+/// The calling thread has just waited for something. For runtimes whose threads stand aside: tasks cannot see it.
+pub(crate) fn has_rested() {
+    #[cfg(target_os = "linux")]
+    if ASIDE.get().is_some() {
+        ASIDE.set(Some(Aside::rested()));
+    }
+}
+
+/// Does the work; on threads that stand aside with pauses. Whoever does not notices nothing of it.
 pub(crate) async fn considerate<F: Future>(work: F) -> F::Output {
     let mut work = pin!(work);
     std::future::poll_fn(|cx| {
         let polled = work.as_mut().poll(cx);
-        if WORKS_SINCE.get().is_some_and(|since| since.elapsed() >= WORK) {
-            std::thread::sleep(PAUSE);
-            WORKS_SINCE.set(Some(Instant::now()));
+        #[cfg(target_os = "linux")]
+        if let Some(aside) = ASIDE.get() {
+            ASIDE.set(Some(aside.after_a_step()));
         }
         polled
     })
     .await
 }
 
+/// What a thread that stands aside knows of its own work; in nanoseconds of the system's clock, which all threads share.
+#[cfg(target_os = "linux")]
+#[derive(Clone, Copy)]
+struct Aside {
+    rested_at: u64,
+    gave_way_at: u64,
+}
+
+#[cfg(target_os = "linux")]
+impl Aside {
+    fn rested() -> Aside {
+        let now = now_ns();
+        Aside { rested_at: now, gave_way_at: now }
+    }
+
+    fn after_a_step(self) -> Aside {
+        let now = now_ns();
+        if now / ROUND_NS != self.rested_at / ROUND_NS {
+            std::thread::sleep(REST);
+            return Aside::rested();
+        }
+        if now - self.gave_way_at < WORK_NS {
+            return self;
+        }
+        std::thread::yield_now();
+        Aside { gave_way_at: now_ns(), ..self }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    // Neither is negative on this clock, which begins when the machine does.
+    (now.tv_sec as u64) * 1_000_000_000 + now.tv_nsec as u64
+}
+
 #[cfg(target_os = "linux")]
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
+    use thread_priority::thread_schedule_policy;
 
     use super::*;
 
+    fn nice() -> i32 {
+        rustix::process::getpriority_process(None).unwrap()
+    }
+
+    fn is_idle() -> bool {
+        thread_schedule_policy().unwrap() == ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle)
+    }
+
+    /// What a thread of its own says after `enter`.
+    fn there<T: Send + 'static>(enter: fn(), ask: impl FnOnce() -> T + Send + 'static) -> T {
+        let thread = std::thread::spawn(move || {
+            enter();
+            ask()
+        });
+        thread.join().unwrap()
+    }
+
     #[test]
     fn only_the_thread_that_calls_gives_way() {
-        let priority = || rustix::process::getpriority_process(None).unwrap();
-        let before = priority();
-        let there = std::thread::spawn(move || {
-            give_way();
-            priority()
-        });
-        assert_eq!((there.join().unwrap(), priority()), ((before + NICE).min(19), before));
+        let before = nice();
+        assert_eq!(there(give_way, || (nice(), is_idle())), ((before + NICE).min(19), false));
+        assert_eq!((nice(), is_idle()), (before, false));
+    }
+
+    #[test]
+    fn only_the_thread_that_calls_stands_aside() {
+        let before = nice();
+        assert!(there(stand_aside, is_idle));
+        assert_eq!((nice(), is_idle()), (before, false));
     }
 
     /// How often the calling thread has left its core because it wanted to.
-    fn pauses() -> u64 {
+    fn rests() -> u64 {
         let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
         line.trim().parse().unwrap()
     }
 
-    /// Pauses in work of three steps, each longer than a thread that gives way works without a pause.
-    fn pauses_of_long_work() -> u64 {
-        let before = pauses();
-        for _ in 0..3 {
+    /// Work of `steps` steps, each of which ends in another round than it began.
+    fn work(steps: u32) {
+        for _ in 0..steps {
             let step = async {
-                let begun = Instant::now();
-                while begun.elapsed() <= WORK {}
+                let round = now_ns() / ROUND_NS;
+                while now_ns() / ROUND_NS == round {}
             };
             considerate(step).now_or_never().unwrap();
         }
-        pauses() - before
+    }
+
+    fn rests_in_long_work() -> u64 {
+        let before = rests();
+        work(3);
+        rests() - before
     }
 
     #[test]
-    fn long_work_pauses_after_each_step_where_it_gives_way_and_nowhere_else() {
-        let there = std::thread::spawn(|| {
-            give_way();
-            pauses_of_long_work()
-        });
-        assert!(there.join().unwrap() >= 3);
-        assert!(pauses_of_long_work() < 3);
+    fn long_work_rests_each_round_where_it_stands_aside_and_nowhere_else() {
+        assert!(there(stand_aside, rests_in_long_work) >= 3);
+        assert!(there(give_way, rests_in_long_work) < 3);
+        assert!(rests_in_long_work() < 3);
     }
 
     #[test]
-    fn short_work_does_not_pause_after_a_rest() {
-        let there = std::thread::spawn(|| {
-            give_way();
-            WORKS_SINCE.set(Some(Instant::now() - WORK));
+    fn short_work_after_a_rest_goes_on_at_once() {
+        let gave_way = there(stand_aside, || {
+            ASIDE.set(Some(Aside { rested_at: 0, gave_way_at: 0 }));
             has_rested();
-            let before = pauses();
+            let before = ASIDE.get().unwrap();
             considerate(std::future::ready(())).now_or_never().unwrap();
-            pauses() - before
+            let after = ASIDE.get().unwrap();
+            (before.rested_at, before.gave_way_at, after.rested_at, after.gave_way_at)
         });
-        assert_eq!(there.join().unwrap(), 0);
+        assert!(gave_way.0 > 0 && gave_way.1 > 0);
+        // A round may have begun in between: then it has rested once more.
+        assert!(
+            gave_way.2 == gave_way.0 && gave_way.3 == gave_way.1
+                || gave_way.2 / ROUND_NS > gave_way.0 / ROUND_NS
+        );
+    }
+
+    #[test]
+    fn work_within_a_round_lets_others_go_first() {
+        let moved = there(stand_aside, || {
+            let now = now_ns();
+            // As if it had rested in this round already.
+            let before = Aside { rested_at: now, gave_way_at: now - WORK_NS };
+            let after = before.after_a_step();
+            after.gave_way_at > before.gave_way_at + WORK_NS
+        });
+        assert!(moved);
     }
 }

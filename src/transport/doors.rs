@@ -24,7 +24,7 @@ pub(super) struct Doors {
 }
 
 impl Doors {
-    /// Starts so many threads, at least one; they give way to those that serve.
+    /// Starts so many threads, at least one; they stand aside for those that serve.
     pub(super) fn open(threads: usize) -> Doors {
         let threads = threads.max(1);
         let turns = Turns::new(
@@ -65,7 +65,7 @@ fn runtime(name: &str, threads: usize) -> Runtime {
     Builder::new_multi_thread()
         .worker_threads(threads)
         .thread_name(name)
-        .on_thread_start(priority::give_way)
+        .on_thread_start(priority::stand_aside)
         .on_thread_unpark(priority::has_rested)
         .enable_all()
         .build()
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_threads_give_way_and_can_be_dropped_in_a_task() {
+    fn the_threads_stand_aside_and_can_be_dropped_in_a_task() {
         let serving = Builder::new_current_thread().build().unwrap();
         serving.block_on(async {
             let doors = Doors::open(1);
@@ -85,9 +85,9 @@ mod tests {
             assert_eq!(name.await.unwrap().as_deref(), Some("doors"));
             #[cfg(target_os = "linux")]
             {
-                let priority = || rustix::process::getpriority_process(None).unwrap();
-                let there = doors.handle().spawn(async move { priority() }).await.unwrap();
-                assert!(there > priority());
+                let policy = || thread_priority::thread_schedule_policy().unwrap();
+                let there = doors.handle().spawn(async move { policy() }).await.unwrap();
+                assert_ne!(there, policy());
             }
         });
     }

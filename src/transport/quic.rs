@@ -6,7 +6,7 @@
 //!                  └ refused        └ Retry                            └────── one deadline ──────┘
 //! ```
 //! All of it runs on the serving threads. Handshakes over TCP do not, but quinn does the dear half of one (from the first packet
-//! to the signature) under the lock that every datagram of its endpoint needs: at the doors, whose threads give way, a
+//! to the signature) under the lock that every datagram of its endpoint needs: at the doors, whose threads stand aside, a
 //! handshake would hold it for as long as others want the cores, and all that is connected would wait.
 
 use std::io;

@@ -1,6 +1,7 @@
 //! The threads that compute password hashes: few, bounded, apart from everything that delivers commands.
 //!
-//! They give way to all of that, so there may be as many as cores. Logins and new credentials have a queue each and take
+//! They stand aside for all of that, as the doors do, so there may be as many as cores; one of them only gives way, so that
+//! a hash ends in time also where others want every core for long. Logins and new credentials have a queue each and take
 //! turns, so that neither can keep the other out. A login that cannot have its hash in time is sent away at once, with a
 //! moment of its own to come back.
 
@@ -109,9 +110,14 @@ impl LoginPool {
         let pool = LoginPool { shared, making: Arc::new(Semaphore::new(HASHES_MAKING_MAX)) };
         for number in 0..threads {
             let shared = Arc::clone(&pool.shared);
-            thread::Builder::new()
-                .name(format!("login-{number}"))
-                .spawn(move || shared.hash_until_closed())?;
+            thread::Builder::new().name(format!("login-{number}")).spawn(move || {
+                if number == 0 {
+                    priority::give_way()
+                } else {
+                    priority::stand_aside()
+                }
+                shared.hash_until_closed();
+            })?;
         }
         Ok(pool)
     }
@@ -210,7 +216,6 @@ impl Shared {
 
     /// The loop of one thread.
     fn hash_until_closed(&self) {
-        priority::give_way();
         let mut hasher = Hasher::default();
         while let Some(work) = self.next_work() {
             match work {

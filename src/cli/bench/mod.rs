@@ -69,7 +69,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
 fn runtime(mode: &BenchMode) -> Result<Runtime, CliError> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if matches!(mode, BenchMode::Storm(_)) {
-        builder.on_thread_start(priority::give_way).on_thread_unpark(priority::has_rested);
+        builder.on_thread_start(priority::stand_aside).on_thread_unpark(priority::has_rested);
     }
     builder.enable_all().build().map_err(|error| CliError::local("cannot start threads", error))
 }
