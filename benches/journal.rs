@@ -14,7 +14,11 @@ use fluxrelay::engine::{
     OnDoubt, OrderAccepted, OrderRow, Status,
 };
 use fluxrelay::ids::{CommandId, FrameNo, OrderId, Seq, ServerId, ShardNo, StoreId};
-use fluxrelay::storage::{Checkpoint, CommitNo, FrameEncoder, FrameHash, Journal, OpenOptions, Rest, open};
+use fluxrelay::storage::mirror::Mirror;
+use fluxrelay::storage::registry::RegistryDb;
+use fluxrelay::storage::{
+    Checkpoint, CommitNo, FrameEncoder, FrameHash, Journal, OpenOptions, Rest, open, open_mirrored,
+};
 use fluxrelay::time::UnixMs;
 
 const SERVERS: u64 = 1000;
@@ -127,27 +131,46 @@ fn encode(c: &mut Criterion) {
 }
 
 fn append(c: &mut Criterion) {
-    let mut group = c.benchmark_group("append_durable");
-    let text = text();
     for batch in [1, 16, 128, 1024] {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let (mut journal, _rest, recovery) =
+        let (journal, _rest, recovery) =
             open(dir.path(), OpenOptions::default()).expect("an empty directory opens");
         // As long as it is there, no segment is used again.
         drop(recovery);
-        let changes = changes(1, batch, &text);
-        let mut encoder = encoder();
-        let mut no = 0;
-        group.throughput(Throughput::Elements(batch));
-        group.bench_function(BenchmarkId::from_parameter(batch), |b| {
-            b.iter(|| {
-                no += 1;
-                let frame = encoder.encode(FrameNo(no), &changes);
-                let commit = journal.append(&[frame]).expect("the disk works");
-                journal.trim(CommitNo(commit.0.saturating_sub(64))).expect("the disk works");
-            });
-        });
+        append_to(c, "append_durable", batch, journal);
     }
+}
+
+/// Both sides on the same disk: two files are written and synced where one was.
+fn append_mirrored(c: &mut Criterion) {
+    for batch in [1, 1024] {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let (data, second) = (folder.path().join("data"), folder.path().join("mirror"));
+        let mirror = Mirror::look(&data, &second).expect("a new pair");
+        let (journal, _rest, recovery) =
+            open_mirrored(&data, OpenOptions::default(), &mirror).expect("an empty directory opens");
+        drop(recovery);
+        let _registry = RegistryDb::open_mirrored(&data, &mirror).expect("an empty directory opens");
+        mirror.attach().expect("they are brought into step");
+        append_to(c, "append_mirrored", batch, journal);
+        assert!(mirror.is_in_step(), "the mirror failed");
+    }
+}
+
+fn append_to(c: &mut Criterion, name: &str, batch: u64, mut journal: impl Journal) {
+    let mut group = c.benchmark_group(name);
+    let changes = changes(1, batch, &text());
+    let mut encoder = encoder();
+    let mut no = 0;
+    group.throughput(Throughput::Elements(batch));
+    group.bench_function(BenchmarkId::from_parameter(batch), |b| {
+        b.iter(|| {
+            no += 1;
+            let frame = encoder.encode(FrameNo(no), &changes);
+            let commit = journal.append(&[frame]).expect("the disk works");
+            journal.trim(CommitNo(commit.0.saturating_sub(64))).expect("the disk works");
+        });
+    });
     group.finish();
 }
 
@@ -230,5 +253,5 @@ fn fill(rest: &dyn Rest, rows: u64) {
     write("ended between two checkpoints", part(rows + 1..rows + 1 + rows / 10, Status::Completed, &text));
 }
 
-criterion_group!(benches, encode, append, checkpoint, backlog);
+criterion_group!(benches, encode, append, append_mirrored, checkpoint, backlog);
 criterion_main!(benches);

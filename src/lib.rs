@@ -13,7 +13,7 @@
 //! | `ids`, `time`, `limits` | pure | newtypes, points in time, every fixed bound |
 //! | `protocol/` | pure | the bytes of `protocol.md`: frames in, frames out |
 //! | `engine/` | pure | `Shard`: queues, life of a command, timers, desk (orders and idempotency), outbox |
-//! | `storage/` | I/O | journal (a log of our own), store at rest and registry (redb); recovery |
+//! | `storage/` | I/O | journal (a log of our own), store at rest and registry (redb); recovery; a mirror of it all |
 //! | `broker/` | I/O | threads, routing, group commit, registry, the clock, shutdown; `Handle` is its only door |
 //! | `priority` | leaf | threads that give way to those that deliver |
 //! | `carrier/` | I/O | messages of frames over a byte stream (WebSocket, QUIC), the same code at both ends |

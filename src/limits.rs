@@ -186,6 +186,13 @@ const _: () = assert!(AUDIT_ROWS_PER_STORE_MAX <= AUDIT_ROWS_MAX && AUDIT_ROWS_R
 /// Most mebibytes that may be kept free on the disk of the data directory: one tebibyte.
 pub const DISK_RESERVE_MIB_MAX: u64 = 1024 * 1024;
 
+/// Milliseconds that a commit waits for a mirror that does not answer; then the mirror is given up.
+pub const MIRROR_WAIT_MS_MAX: u64 = 10_000;
+/// Bytes of writes to a mirror's file that are gathered before its thread gets them.
+pub const MIRROR_BATCH_BYTES: usize = 1024 * 1024;
+/// Such batches that wait for the thread.
+pub const MIRROR_BATCHES_MAX: usize = 8;
+
 /// Findings that a check of a data directory names; more are only counted.
 pub const CHECK_FINDINGS_MAX: usize = 1000;
 /// Days after which an ended command or an order may be gone, at the least: the lowest `retention_days`.

@@ -22,6 +22,7 @@ use crate::engine::{
 };
 use crate::ids::{CommandId, ConnId, OrderId, ServerId, ShardNo, StoreId};
 use crate::limits::PAGE_MAX;
+use crate::storage::mirror::Mirror;
 use crate::time::UnixMs;
 
 /// The broker. Cheap to clone.
@@ -224,6 +225,11 @@ impl Handle {
     /// Shards and journal run, and publishes are accepted.
     pub fn is_ready(&self) -> bool {
         !self.inner.is_stopping()
+    }
+
+    /// Whether everything is written to the mirror too; `None` = there is no mirror.
+    pub fn mirror_in_step(&self) -> Option<bool> {
+        self.inner.mirror.as_ref().map(Mirror::is_in_step)
     }
 
     /// A server was registered, before anybody can publish to it.

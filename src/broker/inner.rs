@@ -23,6 +23,7 @@ use crate::credentials::Fingerprints;
 use crate::engine::{Counters, Input, KeyDigest, NewCommand, NewOrder, OrderRow, Refusal, Reply, ReplyTo};
 use crate::ids::{ConnId, OrderId, ServerId, ShardNo, StoreId};
 use crate::limits::ORDER_COMMANDS_MAX;
+use crate::storage::mirror::Mirror;
 use crate::storage::{Rest, StorageError};
 
 pub(crate) struct Inner {
@@ -43,6 +44,7 @@ pub(crate) struct Inner {
     pub(super) doors: DoorStats,
     pub(super) limited: Limited,
     pub(super) space: Space,
+    pub(super) mirror: Option<Mirror>,
     pub(super) stopping: AtomicBool,
     pub(super) failure: watch::Sender<Option<StorageError>>,
     /// Numbers of connections and calls; `CALLS` is not given out.
@@ -237,6 +239,7 @@ impl Inner {
         self.journal_stats.add_to(&mut snapshot);
         self.doors.add_to(&mut snapshot);
         snapshot.disk_free = self.space.free();
+        snapshot.mirror_in_step = self.mirror.as_ref().map(Mirror::is_in_step);
         snapshot.queued_inputs = self.shards.iter().map(|shard| shard.waiting() as u64).sum();
         snapshot
     }

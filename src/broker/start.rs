@@ -33,9 +33,10 @@ use crate::credentials::HashCost;
 use crate::engine::{self, Counters, Output, Shard};
 use crate::ids::{FrameNo, ServerId, ShardNo, StoreId};
 use crate::limits::TICKET_HOURS_MAX;
+use crate::storage::mirror::Mirror;
 use crate::storage::{
-    self, BackupSource, FrameEncoder, FrameHash, OpenOptions, Recovered, Recovery, RecoveryReport, RedbRest,
-    StorageError,
+    self, BackupSource, FrameEncoder, FrameHash, LogJournal, OpenOptions, Recovered, Recovery,
+    RecoveryReport, RedbRest, StorageError,
 };
 use crate::time::{Millis, UnixMs};
 
@@ -51,6 +52,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Where backups are made.
     pub backup_dir: PathBuf,
+    /// Where everything is kept a second time, if it is; it looked at the data directory before.
+    pub mirror: Option<Mirror>,
     /// 1 to `SHARDS_MAX`.
     pub shards: u16,
     /// Of each shard.
@@ -83,6 +86,7 @@ impl Settings {
         Settings {
             backup_dir: data_dir.join("backups"),
             data_dir,
+            mirror: None,
             shards: 1,
             engine: engine::Settings::default(),
             checkpoint_every: Millis::seconds(5),
@@ -117,13 +121,8 @@ pub struct Running {
 /// # Errors
 /// Whatever keeps the storage from being opened or read whole.
 pub fn start(settings: Settings) -> Result<Running, StorageError> {
-    let (journal, rest, recovery) = storage::open(&settings.data_dir, OpenOptions::default())?;
-    let boot = recovery.boot();
     let clock = Arc::new(Clock::start(UnixMs(0)));
-    let (registry, first_start, owner) = open_registry(&settings, &clock)?;
-    let servers = registry.servers(None);
-    let servers = servers.iter().map(|server| (server.id, server.store));
-    let (shards, report) = recover(&settings, recovery, &rest, servers, clock.now())?;
+    let Opened { journal, rest, registry, first_start, owner, shards, report } = open(&settings, &clock)?;
     let source = BackupSource::new(&journal, &rest, registry.trail());
     let backups = Backups::new(settings.data_dir.clone(), settings.backup_dir.clone(), source);
     let (to_keeper, messages): (_, Receiver<ToKeeper>) = unbounded();
@@ -140,13 +139,14 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
         journal: to_journal,
         keeper: to_keeper.clone(),
         rest: Arc::new(rest),
-        hub: EventHub::new(boot),
+        hub: EventHub::new(report.boot),
         runtime: tokio::runtime::Handle::current(),
         counters: shards.iter().map(|_| Mutex::new(Counters::default())).collect(),
         journal_stats: JournalStats::default(),
         doors: DoorStats::default(),
         limited: Limited::default(),
         space: Space::new(settings.data_dir.clone(), settings.disk_reserve),
+        mirror: settings.mirror.clone(),
         stopping: AtomicBool::new(false),
         failure,
         next_number: AtomicU64::new(1),
@@ -180,6 +180,47 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
         journal,
         space,
     })
+}
+
+/// What lay on disk, in the hands of those who go on with it.
+struct Opened {
+    journal: LogJournal,
+    rest: RedbRest,
+    registry: Registry,
+    first_start: FirstStart,
+    owner: Owner,
+    shards: Vec<Shard>,
+    report: RecoveryReport,
+}
+
+/// Opens and reads everything; with a mirror, as often as that has something to put in the place of what is damaged.
+fn open(settings: &Settings, clock: &Arc<Clock>) -> Result<Opened, StorageError> {
+    let Some(mirror) = &settings.mirror else {
+        Mirror::left_alone(&settings.data_dir)?;
+        return open_once(settings, clock);
+    };
+    loop {
+        match open_once(settings, clock) {
+            Ok(opened) => {
+                mirror.attach()?;
+                return Ok(opened);
+            }
+            Err(error) => mirror.heal(error)?,
+        }
+    }
+}
+
+fn open_once(settings: &Settings, clock: &Arc<Clock>) -> Result<Opened, StorageError> {
+    let (dir, options) = (&settings.data_dir, OpenOptions::default());
+    let (journal, rest, recovery) = match &settings.mirror {
+        Some(mirror) => storage::open_mirrored(dir, options, mirror)?,
+        None => storage::open(dir, options)?,
+    };
+    let (registry, first_start, owner) = open_registry(settings, clock)?;
+    let servers = registry.servers(None);
+    let servers = servers.iter().map(|server| (server.id, server.store));
+    let (shards, report) = recover(settings, recovery, &rest, servers, clock.now())?;
+    Ok(Opened { journal, rest, registry, first_start, owner, shards, report })
 }
 
 /// The thread that looks at the disk's free space, and what ends it when it is dropped.
@@ -216,6 +257,7 @@ fn open_registry(
         ticket_lifetime: settings.ticket_lifetime,
         failed_logins: settings.failed_logins,
         audit_kept: settings.audit_kept,
+        mirror: settings.mirror.clone(),
         clock: Arc::new(move || clock.now()),
     };
     let on_failure = move |error| {

@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub checkpoints: u64,
     /// Bytes free under the data directory at the last look.
     pub disk_free: u64,
+    /// Whether everything is written to the mirror too; `None` = there is no mirror.
+    pub mirror_in_step: Option<bool>,
     /// Inputs waiting for shards now.
     pub queued_inputs: u64,
     /// TLS handshakes over TCP that were done.

@@ -40,6 +40,7 @@ pub(super) enum Action {
   fluxrelay serve --data-dir /var/lib/fluxrelay --listen 0.0.0.0:7440 \\
       --tls-cert /etc/fluxrelay/tls.crt --tls-key /etc/fluxrelay/tls.key
   fluxrelay serve --listen 0.0.0.0:7440 --quic-listen 0.0.0.0:7440 --tls-self-signed
+  fluxrelay serve --data-dir /var/lib/fluxrelay --mirror-dir /mnt/second-disk/fluxrelay
   fluxrelay serve --config fluxrelay.toml
   FLUXRELAY_LISTEN=127.0.0.1:7500 fluxrelay serve
 
@@ -47,6 +48,8 @@ The first start prints the admin key once and keeps it in DATA_DIR/admin.key.
 With TLS it prints the certificate's fingerprint, which clients can trust (--tls-fingerprint). The
 certificate is read again when its files change and on SIGHUP; open connections go on.
 SIGTERM or Ctrl-C: plugins are told to reconnect, everything is committed, exit code 0.
+With --mirror-dir every commit is on both before it is acknowledged, and the next start puts the mirror's
+copy in the place of a file that is damaged or gone; a mirror that fails is left behind, see /readyz.
 A storage that fails ends the process with exit code 1; the next start checks the files first.")]
     Serve(crate::config::ServeArgs),
 

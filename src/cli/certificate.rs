@@ -10,6 +10,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::clock;
 use super::exit::CliError;
 use crate::config::Config;
+use crate::credentials::SESSION_KEYS_FILE;
+use crate::storage::mirror::Mirror;
 use crate::tls::{ServerTls, TlsError};
 
 /// How often its files and the age of its sessions' key are looked at. A look costs two `stat` calls.
@@ -30,7 +32,11 @@ pub(super) fn open(config: &Config) -> Result<Option<ServerTls>, CliError> {
 
 /// Reads the certificate again at each SIGHUP and whenever its files change, and renews the key of its sessions, for ever. One that cannot be used is
 /// logged, and the old one stays.
-pub(super) async fn keep_current(tls: Option<ServerTls>, mut hangup: Signal) -> Infallible {
+pub(super) async fn keep_current(
+    tls: Option<ServerTls>,
+    mirror: Option<Mirror>,
+    mut hangup: Signal,
+) -> Infallible {
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -43,8 +49,13 @@ pub(super) async fn keep_current(tls: Option<ServerTls>, mut hangup: Signal) -> 
             continue;
         };
         let working = tls.clone();
+        let mirror = mirror.clone();
         let read = move || {
             working.renew_session_key();
+            // Whatever wrote it; one that is the same costs a read.
+            if let Some(mirror) = &mirror {
+                mirror.copy_small(SESSION_KEYS_FILE);
+            }
             if asked { Some(working.reload()) } else { working.reload_if_changed() }
         };
         match tokio::task::spawn_blocking(read).await {

@@ -65,6 +65,9 @@ impl Node {
 
 /// What a storage failure means for the process.
 pub(super) fn storage_failed(error: StorageError) -> CliError {
+    if matches!(error, StorageError::Mirror { .. }) {
+        return CliError::usage(error.to_string());
+    }
     CliError::new(Exit::Storage, error.to_string()).hint(
         "nothing that was acknowledged is lost; mend what the message names, then start again: \
          the next start checks every file",

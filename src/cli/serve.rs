@@ -12,7 +12,9 @@ use super::node::{Node, storage_failed};
 use super::open_files::{self, FILES_BESIDE};
 use super::output::line;
 use super::settings;
+use crate::broker;
 use crate::config::{Config, ServeArgs};
+use crate::storage::mirror::Mirror;
 use crate::telemetry;
 #[cfg(feature = "quic")]
 use crate::transport::QuicListener;
@@ -44,6 +46,9 @@ fn raise_open_files(config: &Config) {
 }
 
 async fn serve(config: Config) -> Result<(), CliError> {
+    // First of all: what it puts back may be the certificate.
+    let mirror = config.mirror_dir.as_ref().map(|dir| Mirror::look(&config.data_dir, dir));
+    let mirror = mirror.transpose().map_err(storage_failed)?;
     let tls = certificate::open(&config)?;
     let hangup = listen_for(SignalKind::hangup())?;
     let listener = listen(config.listen)
@@ -56,7 +61,8 @@ async fn serve(config: Config) -> Result<(), CliError> {
     let listeners = Listeners::from(listener);
     #[cfg(feature = "quic")]
     let quic = listeners.quic.as_ref().map(QuicListener::address);
-    let mut node = Node::start(settings::of_broker(&config), transport, listeners).await?;
+    let settings = broker::Settings { mirror: mirror.clone(), ..settings::of_broker(&config) };
+    let mut node = Node::start(settings, transport, listeners).await?;
     let recovery = node.running().recovery();
     tracing::info!(
         live = recovery.live,
@@ -96,7 +102,7 @@ async fn serve(config: Config) -> Result<(), CliError> {
         }
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-        never = certificate::keep_current(tls, hangup) => match never {},
+        never = certificate::keep_current(tls, mirror, hangup) => match never {},
     }
     tracing::info!("stopping");
     node.stop().await?;

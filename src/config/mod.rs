@@ -62,6 +62,8 @@ settings! {
     data_dir: PathBuf = "fluxrelay-data", K::Path;
     /// Directory in which backups are made; none: `backups` in `data_dir`. Another disk is better.
     backup_dir: Option<PathBuf> = "", K::Folder;
+    /// Directory with a second copy of everything, best on another disk; none: there is one copy.
+    mirror_dir: Option<PathBuf> = "", K::Folder;
     /// Address and port for WebSocket and REST.
     listen: SocketAddr = "127.0.0.1:7440", K::Address;
     /// Address and port (UDP) for QUIC; needs TLS. Off by default.

@@ -15,9 +15,13 @@ pub(super) struct Health {
     /// Always `ok`: otherwise there is a problem, or no answer at all.
     status: &'static str,
     version: &'static str,
+    /// Of a broker with a mirror, when it is asked whether it accepts orders: `in_step`, or `stale` when there is only one
+    /// copy since the mirror failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mirror: Option<&'static str>,
 }
 
-const OK: Health = Health { status: "ok", version: env!("CARGO_PKG_VERSION") };
+const OK: Health = Health { status: "ok", version: env!("CARGO_PKG_VERSION"), mirror: None };
 
 /// Whether the process is alive
 #[utoipa::path(get, path = paths::HEALTHZ, tag = "operation", operation_id = "healthz",
@@ -32,7 +36,8 @@ pub(super) async fn healthz() -> Json<Health> {
               (status = 503, description = "It does not: it is stopping, or its storage failed.")))]
 pub(super) async fn readyz(State(state): State<HttpState>) -> Result<Json<Health>, Problem> {
     if state.broker().is_ready() {
-        Ok(Json(OK))
+        let mirror = state.broker().mirror_in_step();
+        Ok(Json(Health { mirror: mirror.map(|in_step| if in_step { "in_step" } else { "stale" }), ..OK }))
     } else {
         Err(Problem::new(Code::ShuttingDown, "orders are not accepted").retry_after(5_000))
     }

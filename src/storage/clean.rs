@@ -76,6 +76,11 @@ impl CleanMark {
     }
 }
 
+/// Whether the mark is in a directory: it was closed in order, and nobody has opened it since.
+pub(super) fn is_marked(dir: &Path) -> bool {
+    dir.join(MARK_FILE).exists()
+}
+
 /// Makes the names in a directory durable.
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()

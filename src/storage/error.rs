@@ -48,6 +48,14 @@ pub enum StorageError {
         /// Ours.
         supported: u32,
     },
+    /// The mirror that was named cannot be this data directory's.
+    #[error("the mirror {dir} cannot be used: {problem}")]
+    Mirror {
+        /// Which directory.
+        dir: PathBuf,
+        /// Why, and what to do.
+        problem: String,
+    },
     /// Another process has it open.
     #[error("{file} is in use by another process: stop it, or choose another --data-dir")]
     InUse {

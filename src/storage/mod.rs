@@ -9,6 +9,7 @@ mod contract;
 mod error;
 mod frame;
 mod journal;
+pub mod mirror;
 mod open;
 mod record;
 mod recovery;
@@ -27,7 +28,7 @@ pub use contract::{
 pub use error::StorageError;
 pub use frame::{FrameEncoder, FrameHash};
 pub use journal::LogJournal;
-pub use open::{JOURNAL_FILE, OpenOptions, STORE_FILE, open, open_with_backends};
+pub use open::{JOURNAL_FILE, OpenOptions, STORE_FILE, open, open_mirrored, open_with_backends};
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub use record::check_record::check_record;

@@ -17,7 +17,8 @@ use rustix::io::Errno;
 
 use super::clean::{CleanMark, sync_dir};
 use super::error::{DbFile, StorageError};
-use super::journal::{self, LogFile, LogJournal, SEGMENT_BYTES};
+use super::journal::{self, LogFile, LogJournal, OldJournal, SEGMENT_BYTES};
+use super::mirror::{Mirror, Pair};
 use super::recovery::Recovery;
 use super::rest::RedbRest;
 
@@ -51,19 +52,58 @@ impl Default for OpenOptions {
 /// # Errors
 /// `InUse` when another process has them, `TooNew` when a newer program wrote them, `Damaged`, `Full`, `Io`.
 pub fn open(dir: &Path, options: OpenOptions) -> Result<(LogJournal, RedbRest, Recovery), StorageError> {
-    let dir_file = DbFile::new(dir);
-    make_dir(dir).map_err(|error| dir_file.io("make", &error))?;
-    let (mark, clean) =
-        CleanMark::take(Some(dir)).map_err(|error| dir_file.io("take the clean mark off", &error))?;
-    let old = journal::upgrade(dir, clean)?;
-    let journal = Opening::prepare(dir, JOURNAL_FILE, clean)?;
-    let store = Opening::prepare(dir, STORE_FILE, clean)?;
-    let opened = open_all(journal, store, Arc::new(mark), clean, options, SideBySide::Yes)?;
-    // The store says by now that the log counts.
-    if let Some(old) = old {
-        old.remove()?;
+    Prepared::new(dir)?.open(options, |opening, _| opening)
+}
+
+/// As [`open`], with a mirror, which looked at `dir` before.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_mirrored(
+    dir: &Path,
+    options: OpenOptions,
+    mirror: &Mirror,
+) -> Result<(LogJournal, RedbRest, Recovery), StorageError> {
+    Prepared::new(dir)?.open(options, |opening, name| opening.mirrored(mirror, name))
+}
+
+/// Journal and store at rest, there and cold where they have to be, before they are opened.
+struct Prepared {
+    mark: CleanMark,
+    clean: bool,
+    /// The journal that the log was made of.
+    old: Option<OldJournal>,
+    journal: Opening<FileBackend>,
+    store: Opening<FileBackend>,
+}
+
+impl Prepared {
+    fn new(dir: &Path) -> Result<Prepared, StorageError> {
+        let dir_file = DbFile::new(dir);
+        make_dir(dir).map_err(|error| dir_file.io("make", &error))?;
+        let (mark, clean) =
+            CleanMark::take(Some(dir)).map_err(|error| dir_file.io("take the clean mark off", &error))?;
+        let old = journal::upgrade(dir, clean)?;
+        let journal = Opening::prepare(dir, JOURNAL_FILE, clean)?;
+        let store = Opening::prepare(dir, STORE_FILE, clean)?;
+        Ok(Prepared { mark, clean, old, journal, store })
     }
-    Ok(opened)
+
+    /// Opens both, each over what `over` makes of it.
+    fn open<B: StorageBackend>(
+        self,
+        options: OpenOptions,
+        over: impl Fn(Opening<FileBackend>, &str) -> Opening<B>,
+    ) -> Result<(LogJournal, RedbRest, Recovery), StorageError> {
+        let Prepared { mark, clean, old, journal, store } = self;
+        let (journal, store) = (over(journal, JOURNAL_FILE), over(store, STORE_FILE));
+        let opened = open_all(journal, store, Arc::new(mark), clean, options, SideBySide::Yes)?;
+        // The store says by now that the log counts.
+        if let Some(old) = old {
+            old.remove()?;
+        }
+        Ok(opened)
+    }
 }
 
 /// Opens journal and store at rest on any storage: for tests that record, fail or tear writes. One after the other, so
@@ -140,6 +180,11 @@ impl Opening<FileBackend> {
         let opened = open_file(dir, &path, clean).map_err(|error| file.io("open", &error))?;
         let backend = FileBackend::new(opened).map_err(file.redb("open"))?;
         Ok(Opening { file, backend })
+    }
+
+    /// What is written to it is written to the mirror's file of this name too.
+    pub(super) fn mirrored(self, mirror: &Mirror, name: &str) -> Opening<Pair<FileBackend>> {
+        Opening { file: self.file, backend: Pair::new(self.backend, mirror.tap(name)) }
     }
 }
 

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use crate::broker::registry::Clock;
 use crate::credentials::{DataKey, KeysFound, TICKET_KEYS_FILE, Ticket, TicketClaim, TicketKeys};
 use crate::ids::ServerId;
+use crate::storage::mirror::Mirror;
 use crate::time::{Millis, UnixMs};
 
 /// How long after a rotation began, or failed, the next is tried.
@@ -28,6 +29,7 @@ pub(in crate::broker) struct Tickets {
 
 struct Shared {
     path: PathBuf,
+    mirror: Option<Mirror>,
     keys: ArcSwap<TicketKeys>,
     clock: Clock,
     /// How long a ticket lasts; zero = none is given or taken.
@@ -39,7 +41,13 @@ struct Shared {
 impl Tickets {
     /// Reads the keys of a data directory; makes new ones where there are none or they are of no use. A file that cannot
     /// be written is warned of: tickets then last as long as the process.
-    pub(in crate::broker) fn open(dir: &Path, data_key: &DataKey, lifetime: Millis, clock: Clock) -> Tickets {
+    pub(in crate::broker) fn open(
+        dir: &Path,
+        data_key: &DataKey,
+        lifetime: Millis,
+        clock: Clock,
+        mirror: Option<Mirror>,
+    ) -> Tickets {
         let path = dir.join(TICKET_KEYS_FILE);
         let now = clock();
         let (keys, found) = TicketKeys::open(&path, data_key, now);
@@ -53,6 +61,7 @@ impl Tickets {
         }
         let shared = Shared {
             path,
+            mirror,
             keys: ArcSwap::from_pointee(keys),
             clock,
             lifetime,
@@ -137,6 +146,9 @@ impl Shared {
 
     fn write(&self, keys: &TicketKeys) -> bool {
         let written = keys.write(&self.path);
+        if let (Ok(()), Some(mirror)) = (&written, &self.mirror) {
+            mirror.copy_small(TICKET_KEYS_FILE);
+        }
         if let Err(error) = &written {
             let file = self.path.display();
             tracing::warn!(%file, %error, "the keys of resume tickets cannot be written: make room or mend the disk");

@@ -25,7 +25,7 @@ impl World {
     fn open(&self, lifetime: Millis) -> Tickets {
         let now = Arc::clone(&self.now);
         let clock: Clock = Arc::new(move || UnixMs(now.load(Ordering::Relaxed)));
-        Tickets::open(self.dir.path(), &self.data_key, lifetime, clock)
+        Tickets::open(self.dir.path(), &self.data_key, lifetime, clock, None)
     }
 
     fn pass(&self, time: Millis) {

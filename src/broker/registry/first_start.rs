@@ -15,6 +15,7 @@ use crate::credentials::{
 };
 use crate::ids::AuditId;
 use crate::storage::StorageError;
+use crate::storage::mirror::Mirror;
 use crate::storage::registry::{
     Actor, AuditAction, AuditOutcome, AuditRecord, AuditTarget, Key, KeyRecord, REGISTRY_FILE, RegistryDb,
     RegistryMeta, RegistryRows, RowChange, Store,
@@ -65,6 +66,7 @@ pub fn reset_admin_key(dir: &Path, hash_cost: HashCost, now: UnixMs) -> Result<S
     let (mut db, rows) = RegistryDb::open(dir)?;
     let meta = rows.meta.ok_or_else(|| not_there("its broker was never started: start it"))?;
     let data_key = known_data_key(dir, &meta)?;
+    Mirror::left_alone(dir)?;
     let (admin, admin_key) = new_admin_key(dir, &data_key, hash_cost, now)?;
     let record = audit(AuditId(rows.next_audit), now, AuditAction::AdminKeyReset);
     db.commit(&meta, &[RowChange::Key(admin.into()), record])?;

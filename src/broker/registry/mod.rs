@@ -21,6 +21,7 @@ use super::login::{FailedLoginLimit, Failures, LoginCounts, LoginPool, PoolOptio
 use crate::credentials::{Fingerprints, HashCost, Sealer, Secret, SecretHash};
 use crate::ids::{KeyId, ServerId, StoreId};
 use crate::storage::StorageError;
+use crate::storage::mirror::Mirror;
 use crate::storage::registry::{AuditReader, RegistryDb, RegistryRows};
 use crate::time::{Millis, UnixMs};
 
@@ -122,6 +123,8 @@ pub struct RegistryOptions {
     pub ticket_lifetime: Millis,
     /// How many logins of one network may fail.
     pub failed_logins: FailedLoginLimit,
+    /// Where everything is kept a second time; it looked at the directory before.
+    pub mirror: Option<Mirror>,
     /// The time for `created_at`, for tickets and for failed logins.
     pub clock: Clock,
 }
@@ -167,7 +170,11 @@ impl Registry {
         options: RegistryOptions,
         on_failure: impl Fn(StorageError) + Send + Sync + 'static,
     ) -> Result<(Registry, FirstStart), StorageError> {
-        Registry::open_on(RegistryDb::open(dir)?, dir, options, on_failure)
+        let db = match &options.mirror {
+            Some(mirror) => RegistryDb::open_mirrored(dir, mirror)?,
+            None => RegistryDb::open(dir)?,
+        };
+        Registry::open_on(db, dir, options, on_failure)
     }
 
     fn open_on(
@@ -205,7 +212,7 @@ impl Registry {
             audit_kept: options.audit_kept,
             logins: LoginPool::start(pool).map_err(no_thread)?,
             failures: Failures::new(options.failed_logins),
-            tickets: Tickets::open(dir, &opened.data_key, options.ticket_lifetime, clock),
+            tickets: Tickets::open(dir, &opened.data_key, options.ticket_lifetime, clock, options.mirror),
             clock: options.clock,
             sealer: Sealer::new(&opened.data_key),
             fingerprints: Fingerprints::new(&opened.data_key),

@@ -26,6 +26,7 @@ pub(super) fn options() -> RegistryOptions {
         ticket_lifetime: Millis::seconds(24 * 3600),
         failed_logins: FailedLoginLimit::default(),
         audit_kept: Millis::seconds(3600),
+        mirror: None,
         clock: Arc::new(|| UnixMs(1_700_000_000_000)),
     }
 }

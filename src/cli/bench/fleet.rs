@@ -79,6 +79,7 @@ fn open(data: &Path, cost: HashCost) -> Result<Registry, CliError> {
         ticket_lifetime: Millis(0),
         failed_logins: FailedLoginLimit::default(),
         audit_kept: Millis::seconds(3600),
+        mirror: None,
         clock: Arc::new(clock::unix_now),
     };
     let failed = |error: StorageError| CliError::new(Exit::Storage, error.to_string());

@@ -190,7 +190,7 @@ fn open_file(path: &Path, file: &DbFile) -> Result<fs::File, StorageError> {
 }
 
 /// Opens the log, which is only read.
-fn open_log(dir: &Path) -> Result<LogFile, StorageError> {
+pub(super) fn open_log(dir: &Path) -> Result<LogFile, StorageError> {
     let path = dir.join(JOURNAL_FILE);
     let file = DbFile::new(&path);
     let backend = FileBackend::new(open_file(&path, &file)?).map_err(file.redb("open"))?;

@@ -65,6 +65,11 @@ impl LogFile {
         Ok(LogFile { backend, file, head })
     }
 
+    /// Whether they were one file when they were made, of which there are two copies since.
+    pub(in crate::storage) fn is_of_one_with(&self, other: &LogFile) -> bool {
+        self.head == other.head
+    }
+
     /// Bytes of a segment.
     pub(super) fn segment_bytes(&self) -> usize {
         self.head.segment_bytes as usize

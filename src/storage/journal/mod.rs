@@ -34,7 +34,7 @@ mod writer;
 
 pub(super) use copy::write_copy;
 pub(super) use file::{LogFile, make};
-pub(super) use old::{OLD_JOURNAL_FILE, for_each_frame, upgrade};
+pub(super) use old::{OLD_JOURNAL_FILE, OldJournal, for_each_frame, upgrade};
 pub(super) use scan::scan;
 pub(super) use snapshot::{LogSnapshot, Shared};
 

@@ -9,6 +9,7 @@ use super::audit_table::{AuditReader, BOUNDS, Shares, Trail};
 use super::rows::{KeyRecord, RegistryMeta, RegistryRows, RowChange, ServerRecord};
 use crate::storage::StorageError;
 use crate::storage::error::DbFile;
+use crate::storage::mirror::Mirror;
 use crate::storage::open::{Opening, make_dir};
 use crate::storage::record::Flaw;
 use crate::storage::record::registry::{
@@ -47,6 +48,14 @@ impl RegistryDb {
     pub fn open(dir: &Path) -> Result<(RegistryDb, RegistryRows), StorageError> {
         make_dir(dir).map_err(|error| DbFile::new(dir).io("make", &error))?;
         RegistryDb::over(Opening::prepare(dir, REGISTRY_FILE, false)?)
+    }
+
+    /// As [`RegistryDb::open`], with a mirror, which looked at `dir` before.
+    ///
+    /// # Errors
+    /// As [`RegistryDb::open`].
+    pub fn open_mirrored(dir: &Path, mirror: &Mirror) -> Result<(RegistryDb, RegistryRows), StorageError> {
+        RegistryDb::over(Opening::prepare(dir, REGISTRY_FILE, false)?.mirrored(mirror, REGISTRY_FILE))
     }
 
     /// Opens the registry on any storage: for tests that record, fail or tear writes.
