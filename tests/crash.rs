@@ -22,6 +22,8 @@ mod corpus;
 mod disk;
 #[path = "crash/images.rs"]
 mod images;
+#[path = "crash/mirrored.rs"]
+mod mirrored;
 #[path = "crash/registry.rs"]
 mod registry;
 #[path = "crash/workload.rs"]
@@ -74,6 +76,15 @@ fn no_image_loses_what_was_acknowledged_or_holds_what_was_not_asked() {
     let tally = images::try_all(first..first + images);
     println!("{tally}");
     assert!(tally.failures.is_empty(), "{tally}");
+}
+
+#[test]
+fn any_mix_of_two_sides_is_what_was_acknowledged() {
+    let (images, first) = settings();
+    let images = images.div_ceil(IMAGES_PER_RUN);
+    let tried = mirrored::try_all(first..first + images);
+    println!("{tried}");
+    assert!(tried.failures.is_empty(), "{tried}");
 }
 
 #[test]

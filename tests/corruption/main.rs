@@ -9,9 +9,11 @@
 //! ```
 //!
 //! Two directories are damaged: one that was closed in order (everything at rest, with the `clean` mark) and one as a kill
-//! leaves it (the journal holds what no checkpoint has).
+//! leaves it (the journal holds what no checkpoint has). With a mirror, each damage to either side, and each file that is
+//! gone, has to lose nothing at all.
 
 mod damage;
+mod mirrored;
 mod outcome;
 mod reader;
 mod workload;
@@ -41,13 +43,23 @@ fn mixed(number: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// The seed of the flipped bits and of the sample.
+fn first() -> u64 {
+    setting("FLUXRELAY_DAMAGES_FIRST").map_or(0, |text| text.parse().expect("a number"))
+}
+
 /// All damages of all directories, or a sample.
 fn chosen(made: &[Made]) -> Vec<(&Made, Damage)> {
-    let first: u64 = setting("FLUXRELAY_DAMAGES_FIRST").map_or(0, |text| text.parse().expect("a number"));
-    let mut all: Vec<(&Made, Damage)> = made
+    let all = made
         .iter()
-        .flat_map(|made| damages(&made.files, first).into_iter().map(move |damage| (made, damage)))
+        .flat_map(|made| damages(&made.files, first()).into_iter().map(move |damage| (made, damage)))
         .collect();
+    sample(all)
+}
+
+/// All of them, or as many as an ordinary run takes.
+fn sample<T>(mut all: Vec<T>) -> Vec<T> {
+    let first = first();
     let sample = match setting("FLUXRELAY_DAMAGES").as_deref() {
         Some("all") => return all,
         Some(count) => count.parse().expect("a number, or all"),
@@ -75,7 +87,7 @@ fn show(tally: &Tally) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_is_named_or_changes_nothing() {
-    let made = workload::make().await;
+    let made = workload::make(false).await;
     let panics = watch_panics();
     let mut expected = BTreeMap::new();
     for made in &made {

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use fluxrelay::broker::{self, AuditQuery, BrokerError, Handle, Running};
+use fluxrelay::broker::{self, AuditQuery, BrokerError, Handle, Running, Settings};
 use fluxrelay::storage::StorageError;
 use tokio::time::timeout;
 
@@ -30,12 +30,25 @@ pub(crate) enum Ended {
 
 /// Everything, one text for each thing.
 pub(crate) async fn read(dir: &Path, known: &Known) -> Result<Vec<String>, Ended> {
-    // A start blocks, and a panic in it is one of the process.
     let settings = workload::settings(dir);
+    read_with(|| Ok(settings), known).await
+}
+
+/// As [`read`], of a directory with a mirror.
+pub(crate) async fn read_mirrored(dir: &Path, mirror: &Path, known: &Known) -> Result<Vec<String>, Ended> {
+    let (dir, mirror) = (dir.to_owned(), mirror.to_owned());
+    read_with(move || workload::mirrored(&dir, &mirror), known).await
+}
+
+async fn read_with(
+    settings: impl FnOnce() -> Result<Settings, StorageError> + Send + 'static,
+    known: &Known,
+) -> Result<Vec<String>, Ended> {
+    // A start blocks, and a panic in it is one of the process.
     let runtime = tokio::runtime::Handle::current();
     let started = tokio::task::spawn_blocking(move || {
         let _in_runtime = runtime.enter();
-        broker::start(settings)
+        settings().and_then(broker::start)
     });
     let started = started.await.map_err(|panic| Ended::Silently(panic.to_string()))?;
     let mut running = started.map_err(Ended::AtStart)?;

@@ -16,6 +16,8 @@ use fluxrelay::broker::{
 use fluxrelay::credentials::HashCost;
 use fluxrelay::engine::{self, CommandResult, Labels, NewCommand, OnDoubt, Operation, Outcome, Player};
 use fluxrelay::ids::{CommandId, OrderId, ServerId, StoreId};
+use fluxrelay::storage::StorageError;
+use fluxrelay::storage::mirror::Mirror;
 use fluxrelay::time::{Millis, UnixMs};
 
 /// Servers; more than there are shards.
@@ -27,6 +29,8 @@ const WAITING: usize = 12;
 pub(crate) struct Made {
     pub(crate) name: &'static str,
     pub(crate) files: BTreeMap<String, Vec<u8>>,
+    /// Of its mirror, if it has one.
+    pub(crate) mirror: BTreeMap<String, Vec<u8>>,
     pub(crate) known: Arc<Known>,
 }
 
@@ -68,7 +72,7 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("it is ours");
 }
 
-fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path());
     let name = |path: &Path| path.file_name().expect("a name").to_string_lossy().into_owned();
     entries
@@ -77,30 +81,40 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// One directory closed in order, and one as a kill leaves it.
-pub(crate) async fn make() -> Vec<Made> {
-    let dir = tempfile::tempdir().expect("a directory");
+/// One directory closed in order, and one as a kill leaves it; with a mirror or without.
+pub(crate) async fn make(mirrored: bool) -> Vec<Made> {
+    let (dir, mirror) =
+        (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let second = mirrored.then(|| mirror.path());
+    let both = || (files(dir.path()), files(mirror.path()));
     let mut known = Known::default();
-    let running = start(dir.path());
+    let running = start(dir.path(), second);
     register(running.handle(), &mut known).await;
     let admin = running.first_start().admin_key.as_ref().expect("it is the first start");
     known.keys.push(admin.reveal().to_owned());
     live(running.handle(), &mut known, "first").await;
     running.stop().await.expect("it stops");
 
-    let running = start(dir.path());
+    let running = start(dir.path(), second);
     live(running.handle(), &mut known, "second").await;
-    let killed = files(dir.path());
+    let killed = both();
     running.stop().await.expect("it stops");
-    let closed = files(dir.path());
-    assert!(closed.contains_key("clean") && !killed.contains_key("clean"));
+    let closed = both();
+    assert!(closed.0.contains_key("clean") && !killed.0.contains_key("clean"));
+    assert_eq!(mirrored, !killed.1.is_empty());
     let known = Arc::new(known);
-    let made = |name, files| Made { name, files, known: Arc::clone(&known) };
+    let made = |name, (files, mirror)| Made { name, files, mirror, known: Arc::clone(&known) };
     vec![made("closed", closed), made("killed", killed)]
 }
 
-fn start(dir: &Path) -> Running {
-    broker::start(settings(dir)).expect("the broker starts")
+/// As [`settings`], with a mirror.
+pub(crate) fn mirrored(dir: &Path, mirror: &Path) -> Result<Settings, StorageError> {
+    Ok(Settings { mirror: Some(Mirror::look(dir, mirror)?), ..settings(dir) })
+}
+
+fn start(dir: &Path, mirror: Option<&Path>) -> Running {
+    let settings = mirror.map_or_else(|| Ok(settings(dir)), |mirror| mirrored(dir, mirror));
+    settings.and_then(broker::start).expect("the broker starts")
 }
 
 async fn register(handle: &Handle, known: &mut Known) {

@@ -7,6 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::sync::Arc;
 
+use fluxrelay::storage::mirror::{Link, Pair, Tap};
 use parking_lot::Mutex;
 use redb::StorageBackend;
 
@@ -21,7 +22,10 @@ pub(crate) const JOURNAL: usize = 0;
 pub(crate) const STORE: usize = 1;
 /// Which of the files.
 pub(crate) const REGISTRY: usize = 2;
-const FILES: usize = 3;
+/// Files of a data directory.
+pub(crate) const DATABASES: usize = 3;
+/// Those, then the same of its mirror, which are empty unless the disk is a mirrored one.
+const FILES: usize = 2 * DATABASES;
 
 /// A small random source: the same seed gives the same run.
 #[derive(Debug, Clone)]
@@ -144,6 +148,8 @@ struct State {
     now: Image,
     logs: Logs,
     count: usize,
+    /// Whatever is written to a file is written to the mirror's too.
+    mirrored: Option<Arc<Link>>,
     fail_at: Option<usize>,
     failed: bool,
     dead: bool,
@@ -167,8 +173,24 @@ impl Disk {
         disk
     }
 
-    pub(crate) fn file(&self, file: usize) -> DiskFile {
-        DiskFile { disk: self.clone(), file }
+    /// A disk with this content, all of it safe, and the same on the files of its mirror. A mirror that fails is an error.
+    pub(crate) fn mirrored(base: &Image) -> Disk {
+        let disk = Disk::with(std::array::from_fn(|file| base[file % DATABASES].clone()));
+        disk.0.lock().mirrored = Some(Link::new(|error| Err(error.kind().into())));
+        disk
+    }
+
+    /// One of the databases.
+    pub(crate) fn file(&self, file: usize) -> Pair<DiskFile> {
+        let mirrored = self.0.lock().mirrored.clone();
+        let link = mirrored.clone().unwrap_or_else(|| Link::new(|_| Ok(())));
+        let tap = Tap::new("a file", &link);
+        if mirrored.is_some() {
+            let mirror = DiskFile { disk: self.clone(), file: file + DATABASES };
+            tap.attach(mirror).expect("a thread");
+            link.set_in_step();
+        }
+        Pair::new(DiskFile { disk: self.clone(), file }, tap)
     }
 
     /// How many operations there were.
@@ -195,7 +217,7 @@ impl Disk {
     /// What may be left after a crash before the `n`-th operation.
     pub(crate) fn crash(&self, n: usize, random: &mut Random) -> Image {
         let tape = self.tape();
-        tape.start().crash([n; FILES], random).0
+        tape.start().crash([n; DATABASES], random).0
     }
 }
 
@@ -260,13 +282,16 @@ impl Playback<'_> {
         }
     }
 
-    /// What may be left after a crash, each file before an operation of its own: all that was synced; of the rest any
-    /// sector or none, in any order.
-    pub(crate) fn crash(mut self, cuts: [usize; FILES], random: &mut Random) -> (Image, Left) {
+    /// What may be left after a crash, each file (and its mirror) before an operation of its own: all that was synced; of
+    /// the rest any sector or none, in any order.
+    pub(crate) fn crash(mut self, cuts: [usize; DATABASES], random: &mut Random) -> (Image, Left) {
         let mut left = Left::default();
-        for (file, cut) in cuts.into_iter().enumerate() {
-            self.advance_file(file, cut);
+        for file in 0..FILES {
+            self.advance_file(file, cuts[file % DATABASES]);
             let waiting = &self.tape.logs[file][self.synced[file]..self.done[file]];
+            if file >= DATABASES && waiting.is_empty() {
+                continue;
+            }
             leave_some(&mut self.safe[file], waiting, random, &mut left);
         }
         (self.safe, left)

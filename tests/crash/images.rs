@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::disk::{Disk, Image, Left, Playback, Random, Tape};
+use crate::disk::{DATABASES, Disk, Image, JOURNAL, Left, Playback, REGISTRY, Random, Tape};
 use crate::registry::{Registered, RegistryRun};
 use crate::workload::{Model, Run};
 use crate::{COMMITS, made};
@@ -45,8 +45,8 @@ impl fmt::Display for Tally {
 }
 
 /// A run, and what it was told.
-struct Recorded {
-    tape: Tape,
+pub(crate) struct Recorded {
+    pub(crate) tape: Tape,
     boot: u32,
     slots: Vec<usize>,
     states: Vec<Model>,
@@ -58,19 +58,19 @@ struct Recorded {
 
 /// What an image turned out to hold.
 #[derive(Debug, PartialEq)]
-struct Found {
+pub(crate) struct Found {
     boot: u32,
     model: Model,
     registered: Registered,
 }
 
-fn record(seed: u64) -> Recorded {
+/// A run on this disk, which holds what a first start leaves.
+pub(crate) fn record(seed: u64, disk: &Disk) -> Recorded {
     let mut random = Random::new(seed ^ 0x5eed);
-    let disk = Disk::with(made());
-    let mut registry = RegistryRun::open(&disk).expect("a sound disk");
-    let mut run = Run::open(&disk).expect("a sound disk");
-    let mut beside = |random: &mut Random| registry.commit(&disk, random);
-    run.work(&disk, &mut random, COMMITS, &mut beside).expect("a sound disk");
+    let mut registry = RegistryRun::open(disk).expect("a sound disk");
+    let mut run = Run::open(disk).expect("a sound disk");
+    let mut beside = |random: &mut Random| registry.commit(disk, random);
+    run.work(disk, &mut random, COMMITS, &mut beside).expect("a sound disk");
     let tape = disk.tape();
     disk.kill();
     Recorded {
@@ -99,7 +99,7 @@ pub(crate) fn try_all(seeds: Range<u64>) -> Tally {
 }
 
 fn try_run(run: u64, seeds: Range<u64>, tally: &mut Tally) {
-    let recorded = record(run);
+    let recorded = record(run, &Disk::with(made()));
     let operations = recorded.tape.operations();
     tally.runs += 1;
     tally.operations += operations as u64;
@@ -138,30 +138,21 @@ fn try_image<'t>(
         (Some(before), to) => (recorded.slots[before], to.copied().unwrap_or(recorded.tape.operations())),
     };
     playback.advance(from);
-    let cuts: [usize; 3] = std::array::from_fn(|_| from + random.below(to - from + 1));
+    let cuts: [usize; DATABASES] = std::array::from_fn(|_| from + random.below(to - from + 1));
     let (image, left) = playback.clone().crash(cuts, random);
     tally.add(&image, left);
     let (found, mut tape) = recover(&image);
     // A run that was cut short while it opened its files has told nobody its number.
     let told = if place == 0 { recorded.boot - 1 } else { recorded.boot };
     assert!(found.boot > told, "run {} after run {told}", found.boot);
-    expect("commits", cuts[0], &recorded.acknowledged, &recorded.states, |state| {
-        state.is(&found.model, recorded.may_be_gone)
-    });
-    expect(
-        "changes of the registry",
-        cuts[2],
-        &recorded.registry_acknowledged,
-        &recorded.registered,
-        |state| *state == found.registered,
-    );
+    recorded.expect(&found, cuts);
     for crash in 0..CRASHES_MORE {
         if random.below(3) > 0 {
             return;
         }
         *(if crash == 0 { &mut tally.second } else { &mut tally.more }) += 1;
         let n = random.below(tape.operations() + 1);
-        let (image, left) = tape.start().crash([n; 3], random);
+        let (image, left) = tape.start().crash([n; DATABASES], random);
         tally.add(&image, left);
         let (again, next) = recover(&image);
         // Somebody may have been told what the first recovery found.
@@ -171,6 +162,19 @@ fn try_image<'t>(
         );
         assert!(again.boot >= found.boot, "run {} after run {}", again.boot, found.boot);
         tape = next;
+    }
+}
+
+impl Recorded {
+    /// What was found is what was acknowledged when each file was cut, or one change more.
+    pub(crate) fn expect(&self, found: &Found, cuts: [usize; DATABASES]) {
+        expect("commits", cuts[JOURNAL], &self.acknowledged, &self.states, |state| {
+            state.is(&found.model, self.may_be_gone)
+        });
+        let what = "changes of the registry";
+        expect(what, cuts[REGISTRY], &self.registry_acknowledged, &self.registered, |state| {
+            *state == found.registered
+        });
     }
 }
 
@@ -185,7 +189,7 @@ fn expect<T>(what: &str, cut: usize, acknowledged: &[usize], states: &[T], is: i
 }
 
 /// The real recovery of all files, and what it did to them.
-fn recover(image: &Image) -> (Found, Tape) {
+pub(crate) fn recover(image: &Image) -> (Found, Tape) {
     let disk = Disk::with(image.clone());
     let mut run = Run::open(&disk).unwrap_or_else(|error| panic!("{error}"));
     let mut registry = RegistryRun::open(&disk).unwrap_or_else(|error| panic!("{error}"));
