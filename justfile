@@ -54,6 +54,7 @@ power CYCLES="200":
     sudo tests/power/run cut --binary target/release/fluxrelay --cycles {{CYCLES}}
     sudo tests/power/run full --binary target/release/fluxrelay --cycles 24
     sudo tests/power/run failing --binary target/release/fluxrelay --cycles 24
+    sudo tests/power/run mirror --binary target/release/fluxrelay --cycles 24
 
 # The figures of benches/README.md
 figures:

@@ -329,7 +329,7 @@ fn the_power_cuts_explain_themselves() {
     let help = asked(&["--help"]);
     let text = String::from_utf8_lossy(&help.stdout);
     assert!(help.status.success(), "{}", String::from_utf8_lossy(&help.stderr));
-    for mode in ["cut", "full", "failing"] {
+    for mode in ["cut", "full", "failing", "mirror"] {
         assert!(text.contains(&format!("sudo tests/power/run {mode} ")), "no example of {mode}: {text}");
     }
     assert_eq!(asked(&["flood", "--binary", "fluxrelay"]).status.code(), Some(2));
