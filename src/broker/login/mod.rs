@@ -11,6 +11,7 @@
 //! keys beside them;
 //! a failed login, however often, never keeps out a right one of the same server or network.
 
+mod calendar;
 mod counts;
 mod failures;
 mod origin;

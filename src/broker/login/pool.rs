@@ -13,11 +13,12 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Semaphore, oneshot};
 
+use super::calendar::Calendar;
 use super::counts::{LoginCounters, LoginCounts};
 use super::queue::{Full, Login, LoginQueue, Share};
 use super::verified::Verified;
 use crate::broker::registry::Clock;
-use crate::credentials::{HashCost, Hasher, Presented, RandomPart, SecretHash};
+use crate::credentials::{HashCost, Hasher, Presented, RandomPart, SecretHash, Subject};
 use crate::limits::{HASHES_MAKING_MAX, LOGIN_RETRY_AFTER_MS_MAX, LOGINS_WAITING_PER_THREAD_MAX};
 use crate::priority;
 use crate::time::UnixMs;
@@ -64,8 +65,8 @@ struct State {
     /// In their first seconds thousands are sent away, while a hash takes three times as long beside their handshakes; at
     /// moments so far apart the threads would be idle later.
     calm_hash_us: u64,
-    /// Up to when moments to come back have been given out, in microseconds.
-    given_out_us: u64,
+    /// The moments to come back that have been given out.
+    calendar: Calendar,
     closed: bool,
 }
 
@@ -97,7 +98,7 @@ impl LoginPool {
             make_is_next: false,
             hash_us: HASH_US,
             calm_hash_us: HASH_US,
-            given_out_us: 0,
+            calendar: Calendar::default(),
             closed: false,
         };
         let shared = Arc::new(Shared {
@@ -138,16 +139,16 @@ impl LoginPool {
             return Ok(right);
         }
         let within = within.min(shared.options.timeout);
-        let bits = presented.digest.bits();
+        let (subject, bits) = (presented.subject, presented.digest.bits());
         let (answer, answered) = oneshot::channel();
         let login = Login { presented, generation, hash, answers: vec![answer] };
         let share = if suspect { Share::Half } else { Share::Whole };
         if shared.admit(login, within, share).is_err() {
-            return Err(shared.busy(bits));
+            return Err(shared.busy(subject, bits));
         }
         match tokio::time::timeout(within, answered).await {
             Ok(Ok(right)) => Ok(right),
-            Ok(Err(_)) | Err(_) => Err(shared.busy(bits)),
+            Ok(Err(_)) | Err(_) => Err(shared.busy(subject, bits)),
         }
     }
 
@@ -195,7 +196,9 @@ impl Drop for LoginPool {
 
 impl Shared {
     fn admit(&self, login: Login, within: Duration, share: Share) -> Result<(), Full> {
+        let now = (self.options.clock)();
         let mut state = self.state.lock();
+        state.calendar.give_back(login.presented.subject, micros(now));
         let Some(login) = state.logins.join(login) else { return Ok(()) };
         if state.wait(&login, self.options.threads) > within {
             return Err(Full);
@@ -207,10 +210,10 @@ impl Shared {
     }
 
     /// Sent away, with a moment to come back.
-    fn busy(&self, bits: u64) -> Busy {
+    fn busy(&self, subject: Subject, bits: u64) -> Busy {
         self.counters.busy.rise();
         let now = (self.options.clock)();
-        let retry_after_ms = self.state.lock().next_moment(now, self.options.threads, bits);
+        let retry_after_ms = self.state.lock().next_moment(subject, now, self.options.threads, bits);
         Busy { retry_after_ms: u32::try_from(retry_after_ms).unwrap_or(u32::MAX) }
     }
 
@@ -289,21 +292,22 @@ impl State {
         self.calm_hash_us = (calm * (share - 1) + took_us).div_ceil(share);
     }
 
-    /// When the next login that is sent away may come back, in milliseconds from now: each a hash after the one before,
-    /// so that they find room, and the threads something to do.
-    fn next_moment(&mut self, now: UnixMs, threads: usize, bits: u64) -> u64 {
-        let now_us = now.0.saturating_mul(1000);
-        let queue_us = self.logins.len() as u64 * self.hash_us / threads as u64;
+    /// When a login that is sent away may come back, in milliseconds from now: each a hash after the one before, so that they
+    /// find room, and the threads something to do.
+    fn next_moment(&mut self, subject: Subject, now: UnixMs, threads: usize, bits: u64) -> u64 {
+        let (now_us, threads) = (micros(now), threads as u64);
+        let queue_us = self.logins.len() as u64 * self.hash_us / threads;
         let earliest = now_us + (RETRY_AFTER_MS_MIN * 1000).max(queue_us / 2);
-        let latest = now_us + LOGIN_RETRY_AFTER_MS_MAX * 1000;
-        let moment = earliest.max(self.given_out_us);
-        if moment >= latest {
+        match self.calendar.take(subject, now_us, earliest, self.calm_hash_us / threads) {
+            Some(moment) => (moment - now_us).div_ceil(1000),
             // More than there are moments: spread over the later half.
-            return LOGIN_RETRY_AFTER_MS_MAX / 2 + bits % (LOGIN_RETRY_AFTER_MS_MAX / 2);
+            None => LOGIN_RETRY_AFTER_MS_MAX / 2 + bits % (LOGIN_RETRY_AFTER_MS_MAX / 2),
         }
-        self.given_out_us = moment + (self.calm_hash_us / threads as u64).max(1);
-        (moment - now_us).div_ceil(1000)
     }
+}
+
+fn micros(moment: UnixMs) -> u64 {
+    moment.0.saturating_mul(1000)
 }
 
 #[cfg(test)]

@@ -70,9 +70,8 @@ async fn full_is_answered_at_once_with_a_time_to_come_back_and_costs_no_hash() {
         moments.push(check(&pool, presented_by(server), LONG).await.unwrap_err().retry_after_ms);
     }
     let queue_ms = (LOGINS_WAITING_PER_THREAD_MAX as u64 * HASH_US / 1000) as u32;
-    assert_eq!(moments[0], queue_ms / 2);
-    let rising =
-        moments.windows(2).all(|pair| (17..=18).contains(&(pair[1] - pair[0])) || pair[1] - pair[0] == 17);
+    assert!((queue_ms / 2..queue_ms / 2 + 250).contains(&moments[0]), "{moments:?}");
+    let rising = moments.windows(2).all(|pair| (16..=18).contains(&(pair[1] - pair[0])));
     assert!(rising, "each has a moment of its own: {moments:?}");
     assert_eq!(pool.counts().waiting, LOGINS_WAITING_PER_THREAD_MAX as u64);
     drop(waiting);
@@ -88,7 +87,8 @@ async fn the_time_to_come_back_is_bounded_however_many_are_sent_away() {
     let _waiting = fill(&pool, LOGINS_WAITING_PER_THREAD_MAX);
     let mut late = Vec::new();
     for server in 0..10_000 {
-        let busy = pool.shared.busy(presented_by(1 + server % 100).digest.bits());
+        let presented = presented_by(1 + server);
+        let busy = pool.shared.busy(presented.subject, presented.digest.bits());
         late.push(u64::from(busy.retry_after_ms));
     }
     assert!(late.iter().all(|wait| (RETRY_AFTER_MS_MIN..=LOGIN_RETRY_AFTER_MS_MAX).contains(wait)));

@@ -16,6 +16,7 @@ use crate::client::{
     ClientError, ClientState, Code, DeliveredCommand, PluginClient, PluginOptions, Report as Outcome,
 };
 use crate::ids::ServerId;
+use crate::priority::considerate;
 use crate::tls::ClientTls;
 
 /// Such logins under way at once; at that many the next ones are not sent. As many as wait behind a storm that takes eight
@@ -90,10 +91,10 @@ impl Flood {
                 };
                 let server = servers[number as usize % servers.len()];
                 let (goal, counts) = (goal.clone(), Arc::clone(&counting));
-                runtime.spawn(async move {
+                runtime.spawn(considerate(async move {
                     attempt(goal, forged(server, number), &counts).await;
                     drop(place);
-                });
+                }));
             }
         });
         Flood { stop, counts, pacer }
