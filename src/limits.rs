@@ -91,7 +91,7 @@ pub const LOGINS_WAITING_PER_SUBJECT_MAX: usize = 4;
 /// The longest time that a login which is sent away is asked to wait, in milliseconds; more of them come back sooner and
 /// are sent away again, so that a restarted broker with fewer plugins than it feared is not left idle for long.
 pub const LOGIN_RETRY_AFTER_MS_MAX: u64 = 60_000;
-/// Logins that were sent away and have a moment of their own to come back. Others come back whenever they like.
+/// Logins that were sent away and have a moment of their own to come back. Others get one at random.
 pub const LOGIN_PLACES_MAX: usize = 65_536;
 /// New credentials whose hash is being made; more make their callers wait.
 pub const HASHES_MAKING_MAX: usize = 64;

@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn short_work_after_a_rest_goes_on_at_once() {
-        let gave_way = there(stand_aside, || {
+        let (rested_before, gave_way_before, rested, gave_way) = there(stand_aside, || {
             ASIDE.set(Some(Aside { rested_at: 0, gave_way_at: 0 }));
             has_rested();
             let before = ASIDE.get().unwrap();
@@ -206,16 +206,16 @@ mod tests {
             let after = ASIDE.get().unwrap();
             (before.rested_at, before.gave_way_at, after.rested_at, after.gave_way_at)
         });
-        assert!(gave_way.0 > 0 && gave_way.1 > 0);
+        assert!(rested_before > 0 && gave_way_before > 0);
         // A round may have begun in between: then it has rested once more.
         assert!(
-            gave_way.2 == gave_way.0 && gave_way.3 == gave_way.1
-                || gave_way.2 / ROUND_NS > gave_way.0 / ROUND_NS
+            (rested, gave_way) == (rested_before, gave_way_before)
+                || rested / ROUND_NS > rested_before / ROUND_NS
         );
     }
 
     #[test]
-    fn work_within_a_round_lets_others_go_first() {
+    fn after_enough_work_within_a_round_the_count_begins_anew() {
         let moved = there(stand_aside, || {
             let now = now_ns();
             // As if it had rested in this round already.

@@ -4,11 +4,15 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use fluxrelay::broker::{self, Actor, OrderRequest, RequestedCommand, Running, Settings, Target};
+use fluxrelay::broker::{self, DEFAULT_STORE, Running, Settings};
 use fluxrelay::credentials::HashCost;
-use fluxrelay::engine::{NewCommand, OnDoubt};
-use fluxrelay::ids::{ServerId, StoreId};
+use fluxrelay::ids::ServerId;
 use fluxrelay::time::Millis;
+
+use inside::{order, server};
+
+#[path = "support/inside.rs"]
+mod inside;
 
 /// How long the checkpoint may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,30 +25,6 @@ fn start(dir: &Path) -> Running {
         ..Settings::new(dir.to_owned())
     };
     broker::start(settings).expect("the broker starts")
-}
-
-/// The first server of a broker.
-async fn server(running: &Running) -> ServerId {
-    let handle = running.handle();
-    let made = handle.registry().by(Actor::LOCAL).create_server(StoreId(1), "survival", "").await;
-    let id = made.expect("it is made").0.id;
-    handle.server_added(id, StoreId(1)).await.expect("its shard learns of it");
-    id
-}
-
-fn order(server: ServerId) -> OrderRequest {
-    let command = NewCommand {
-        server: ServerId(0),
-        text: "say hi".into(),
-        player: None,
-        require_online: false,
-        not_before: None,
-        expires_at: None,
-        on_doubt: OnDoubt::Hold,
-        labels: None,
-    };
-    let commands = vec![RequestedCommand { target: Target::One(server), delay: None, command }];
-    OrderRequest { key: None, reference: None, player: None, ordered: false, commands }
 }
 
 /// The files as a kill would leave them: nothing is on its way when they are copied.
@@ -60,8 +40,8 @@ fn copy(from: &Path, to: &Path) {
 async fn what_recovery_replays_is_checkpointed_at_once() {
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let running = start(first.path());
-    let server = server(&running).await;
-    running.handle().publish(StoreId(1), order(server)).await.unwrap();
+    let server = server(&running, "survival").await;
+    running.handle().publish(DEFAULT_STORE, order(server, "say hi")).await.unwrap();
     assert_eq!(running.handle().stats().checkpoints, 0);
     copy(first.path(), second.path());
 
@@ -88,10 +68,10 @@ async fn a_new_directory_gives_out_no_number_of_an_earlier_one() {
     for _ in 0..2 {
         let dir = tempfile::tempdir().unwrap();
         let running = start(dir.path());
-        let server = server(&running).await;
+        let server = server(&running, "survival").await;
         assert_eq!(server, ServerId(1), "the same server, as far as a ledger can tell");
         for _ in 0..3 {
-            let published = running.handle().publish(StoreId(1), order(server)).await.unwrap();
+            let published = running.handle().publish(DEFAULT_STORE, order(server, "say hi")).await.unwrap();
             let seq = published.commands[0].seq.0;
             assert!(seq > highest, "{seq} after {highest}");
             highest = seq;

@@ -5,20 +5,21 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fluxrelay::broker::{
-    self, Actor, DEFAULT_STORE, OrderRequest, RequestedCommand, Running, Settings, Target,
-};
+use fluxrelay::broker::{self, DEFAULT_STORE, Running, Settings};
 use fluxrelay::credentials::HashCost;
-use fluxrelay::engine::{NewCommand, OnDoubt};
 use fluxrelay::ids::{OrderId, ServerId};
 use fluxrelay::storage::StorageError;
 use fluxrelay::storage::mirror::{MIRRORED_FILES, Mirror};
 use fluxrelay::time::{Millis, UnixMs};
 
+use inside::{order, server};
+
 #[path = "mirror/binary.rs"]
 mod binary;
 #[path = "mirror/formats.rs"]
 mod formats;
+#[path = "support/inside.rs"]
+mod inside;
 
 /// A data directory and its mirror.
 struct Dirs {
@@ -56,28 +57,9 @@ fn start(data: &Path, mirror: Option<&Path>) -> Result<Running, StorageError> {
     })
 }
 
-async fn server(running: &Running) -> ServerId {
-    let handle = running.handle();
-    let made = handle.registry().by(Actor::LOCAL).create_server(DEFAULT_STORE, "another", "").await;
-    let id = made.expect("it is made").0.id;
-    handle.server_added(id, DEFAULT_STORE).await.expect("its shard learns of it");
-    id
-}
-
 async fn publish(running: &Running, server: ServerId, text: &str) -> OrderId {
-    let command = NewCommand {
-        server: ServerId(0),
-        text: text.into(),
-        player: None,
-        require_online: false,
-        not_before: None,
-        expires_at: None,
-        on_doubt: OnDoubt::Hold,
-        labels: None,
-    };
-    let commands = vec![RequestedCommand { target: Target::One(server), delay: None, command }];
-    let order = OrderRequest { key: None, reference: None, player: None, ordered: false, commands };
-    running.handle().publish(DEFAULT_STORE, order).await.expect("it is accepted").order
+    let published = running.handle().publish(DEFAULT_STORE, order(server, text)).await;
+    published.expect("it is accepted").order
 }
 
 async fn has(running: &Running, order: OrderId) -> bool {
@@ -98,7 +80,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A page in the middle is gone.
+/// Every page in use but the first is overwritten.
 fn damage(file: &Path) {
     let mut bytes = fs::read(file).expect("a file");
     let used: Vec<usize> = (0..bytes.len() / 4096)
@@ -139,7 +121,7 @@ async fn both_directories_hold_everything_and_either_is_enough() {
     let dirs = Dirs::new();
     let running = dirs.start().expect("it starts");
     assert!(in_step(&running));
-    let server = server(&running).await;
+    let server = server(&running, "another").await;
     let first = publish(&running, server, "say one").await;
     assert_same_commits(&dirs);
     let second = publish(&running, server, "say two").await;
@@ -170,7 +152,7 @@ async fn both_directories_hold_everything_and_either_is_enough() {
 async fn a_damaged_file_is_replaced_and_kept_under_another_name() {
     let dirs = Dirs::new();
     let running = dirs.start().expect("it starts");
-    let server = server(&running).await;
+    let server = server(&running, "another").await;
     let mut orders = vec![publish(&running, server, "say one").await];
     running.stop().await.expect("it stops");
     for (number, name) in (1..).zip(MIRRORED_FILES) {
@@ -200,7 +182,7 @@ async fn a_damaged_file_is_replaced_and_kept_under_another_name() {
 async fn different_files_may_be_damaged_on_the_two_sides_and_the_same_one_is_refused() {
     let dirs = Dirs::new();
     let running = dirs.start().expect("it starts");
-    let server = server(&running).await;
+    let server = server(&running, "another").await;
     let order = publish(&running, server, "say one").await;
     running.stop().await.expect("it stops");
     let [journal, store, registry] = MIRRORED_FILES;
@@ -229,7 +211,7 @@ async fn different_files_may_be_damaged_on_the_two_sides_and_the_same_one_is_ref
 async fn the_journal_that_recovers_further_is_taken_from_whichever_side() {
     let dirs = Dirs::new();
     let running = dirs.start().expect("it starts");
-    let server = server(&running).await;
+    let server = server(&running, "another").await;
     let first = publish(&running, server, "say one").await;
     let [journal, ..] = MIRRORED_FILES;
     let earlier = fs::read(dirs.data.join(journal)).expect("a file");
@@ -262,7 +244,7 @@ async fn the_journal_that_recovers_further_is_taken_from_whichever_side() {
 async fn a_mirror_that_may_be_old_is_never_used() {
     let dirs = Dirs::new();
     let running = dirs.start().expect("it starts");
-    let server = server(&running).await;
+    let server = server(&running, "another").await;
     running.stop().await.expect("it stops");
     let running = dirs.start_alone();
     let newer = publish(&running, server, "say newer").await;
@@ -333,7 +315,7 @@ async fn what_is_no_pair_is_refused_and_left_as_it_is() {
     }
     // One that was started on by itself has a life of its own since.
     let running = start(&dirs.mirror, None).expect("it is whole");
-    server(&running).await;
+    server(&running, "another").await;
     running.stop().await.expect("it stops");
     let error = dirs.start().err().expect("it would be overwritten").to_string();
     assert!(error.contains("if it is the newer one"), "{error}");
@@ -371,7 +353,7 @@ async fn a_mirror_that_is_not_there_stops_nothing_and_is_made_anew() {
     fs::write(&dirs.mirror, "in the way").expect("it is written");
     let running = dirs.start().expect("one copy is enough to go on");
     assert!(!in_step(&running));
-    let server = server(&running).await;
+    let server = server(&running, "another").await;
     let order = publish(&running, server, "say one").await;
     running.stop().await.expect("it stops");
 

@@ -82,7 +82,7 @@ settings! {
     runtime_threads: usize = "0", K::number(0, 1024, "threads");
     /// Threads for TLS handshakes and logins, which stand aside for those that serve; 0: one per core.
     door_threads: usize = "0", K::number(0, 1024, "threads");
-    /// Threads for password hashes, which stand aside for all others; 0: one per core.
+    /// Threads for password hashes, which give way to all others; 0: one per core.
     login_threads: usize = "0", K::number(0, 1024, "threads");
     /// Wait after each reported failure of a command; as many retries as there are waits.
     retry_delays_seconds: Vec<u64> = "30,60,120", K::list(16, 1, 86_400, "seconds");

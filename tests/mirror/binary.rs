@@ -75,7 +75,7 @@ fn after_a_kill_and_damage_to_any_file_the_binary_has_everything() {
         }
         served.kill();
         match number % 2 {
-            0 => damage_or_remove(&dirs.data.join(name)),
+            0 => spoil(&dirs.data.join(name)),
             _ => fs::remove_file(dirs.data.join(name)).expect("it is ours"),
         }
         served = Served::start(&dirs);
@@ -91,7 +91,7 @@ fn after_a_kill_and_damage_to_any_file_the_binary_has_everything() {
     );
 }
 
-fn damage_or_remove(file: &Path) {
+fn spoil(file: &Path) {
     match fs::metadata(file).expect("a file").len() {
         0..4096 => fs::write(file, b"nonsense").expect("it is written"),
         _ => damage(file),

@@ -38,7 +38,7 @@ async fn a_mirror_that_is_given_late_is_made_of_a_directory_of_any_format() {
         let running = dirs.start().unwrap_or_else(|error| panic!("format {format}: {error}"));
         assert!(in_step(&running));
         assert_eq!(found(running.recovery()), expected);
-        let server = server(&running).await;
+        let server = server(&running, "another").await;
         let order = publish(&running, server, "say one").await;
         running.stop().await.expect("it stops");
         assert_same(&dirs);
@@ -64,7 +64,7 @@ async fn an_old_journal_beside_a_pair_goes_when_the_log_counts_and_is_upgraded_w
     copy(&fixture(1), &dirs.data);
     let running = dirs.start().expect("it starts");
     let expected = running.handle().registry().servers(None).len();
-    let server = server(&running).await;
+    let server = server(&running, "another").await;
     let order = publish(&running, server, "say one").await;
     running.stop().await.expect("it stops");
 

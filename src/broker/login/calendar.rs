@@ -1,8 +1,8 @@
 //! When those who were sent away may come back: the minute to come, in spans with as many places as hashes end in them.
 //! Pure.
 //!
-//! Who comes back gives up its place, whether it is let in this time or not. So places stand only for those who are still
-//! away, and the last of a crowd is not asked to wait for moments that were given to people who are long in.
+//! Who comes back for a hash gives up its place, whether it is let in this time or not. So places stand only for those who
+//! are still away, and the last of a crowd is not asked to wait for moments that were given to people who are long in.
 
 use std::collections::HashMap;
 
@@ -21,13 +21,15 @@ pub(super) struct Calendar {
     first: u64,
     /// Places taken, by span: a ring that begins at `first % SPANS`.
     taken: Box<[u32]>,
-    /// Whose place is in which span.
+    /// Whose place is in which span; in one that has passed for who did not come.
     places: HashMap<Subject, u64>,
+    /// What `first` was when those were last looked for.
+    cleared: u64,
 }
 
 impl Default for Calendar {
     fn default() -> Self {
-        Calendar { first: 0, taken: vec![0; SPANS].into(), places: HashMap::new() }
+        Calendar { first: 0, taken: vec![0; SPANS].into(), places: HashMap::new(), cleared: 0 }
     }
 }
 
@@ -43,9 +45,7 @@ impl Calendar {
     ) -> Option<u64> {
         self.give_back(subject, now_us);
         if self.places.len() >= LOGIN_PLACES_MAX {
-            let first = self.first;
-            // Those who did not come.
-            self.places.retain(|_, span| *span >= first);
+            self.clear();
             if self.places.len() >= LOGIN_PLACES_MAX {
                 return None;
             }
@@ -73,10 +73,18 @@ impl Calendar {
         }
     }
 
+    /// Forgets who did not come, once for each span: all places are looked at.
+    fn clear(&mut self) {
+        let first = self.first;
+        if std::mem::replace(&mut self.cleared, first) != first {
+            self.places.retain(|_, span| *span >= first);
+        }
+    }
+
     /// Time has passed.
     fn go_on(&mut self, now_us: u64) {
         let now = now_us / SPAN_US;
-        // Clocks of the day may go back: then it stands still.
+        // Who read the clock first may come second: nothing goes back for that.
         for passed in (self.first..now).take(SPANS) {
             self.taken[place(passed)] = 0;
         }
