@@ -88,9 +88,10 @@ pub const LOGINS_WAITING_PER_THREAD_MAX: usize = 256;
 /// Different credentials of one server or key that wait for a password hash. Each server has its turn, so more of them
 /// would only wait for one another; one is the right one, the others are tokens of earlier generations.
 pub const LOGINS_WAITING_PER_SUBJECT_MAX: usize = 4;
-/// The longest time that a login which is sent away is asked to wait, in milliseconds; more of them come back sooner and
-/// are sent away again, so that a restarted broker with fewer plugins than it feared is not left idle for long.
-pub const LOGIN_RETRY_AFTER_MS_MAX: u64 = 60_000;
+/// The longest time that a login which is sent away is asked to wait, in milliseconds. When more are sent away than there are
+/// moments, the others come back sooner and are sent away again, each time for another handshake; but nobody is away for
+/// long from a broker that was stopped meanwhile, or that others do not come back to.
+pub const LOGIN_RETRY_AFTER_MS_MAX: u64 = 120_000;
 /// Logins that were sent away and have a moment of their own to come back. Others get one at random.
 pub const LOGIN_PLACES_MAX: usize = 65_536;
 /// New credentials whose hash is being made; more make their callers wait.

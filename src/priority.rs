@@ -8,11 +8,14 @@
 //! them. So what runs on threads that stand aside keeps to [`considerate`]: between two steps of its work, when it holds no
 //! lock, it lets others go first; and once a millisecond all such threads rest at the same moment, so that for that moment a
 //! core is nobody's, and whoever was made to wait for it has it.
+//!
+//! Who lets others go first is kept waiting by all that do not, also by what stands aside and has no steps, such as a password
+//! hash. So it is counted for how long, and that work [makes up](Amends) for it.
 
 #[cfg(target_os = "linux")]
 use std::cell::Cell;
 use std::pin::pin;
-#[cfg(target_os = "linux")]
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 #[cfg(target_os = "linux")]
@@ -37,6 +40,14 @@ const ROUND_NS: u64 = 1_000_000;
 /// A rest: the shortest sleep there is, which the system rounds up to some 50 us.
 #[cfg(target_os = "linux")]
 const REST: Duration = Duration::from_micros(1);
+/// A pause that took no longer, in nanoseconds, was given to nobody that is in the way: two threads that take turns by steps.
+#[cfg(target_os = "linux")]
+const PAUSE_NS: u64 = 500_000;
+/// The longest time that is made up for at once.
+const AMENDS_MAX: Duration = Duration::from_millis(100);
+
+/// For how long considerate work was kept from its core in all, in nanoseconds, by all of its threads.
+static KEPT_WAITING_NS: AtomicU64 = AtomicU64::new(0);
 
 #[cfg(target_os = "linux")]
 thread_local! {
@@ -90,6 +101,27 @@ pub(crate) async fn considerate<F: Future>(work: F) -> F::Output {
     .await
 }
 
+/// What a thread owes that works long without a pause, beside others that let it go first.
+pub(crate) struct Amends {
+    /// [`KEPT_WAITING_NS`], up to where it has been made up for.
+    made: u64,
+}
+
+impl Amends {
+    /// Nothing is owed yet.
+    pub(crate) fn new() -> Amends {
+        Amends { made: KEPT_WAITING_NS.load(Relaxed) }
+    }
+
+    /// How long to leave the core alone before more work is begun: as long as considerate work was kept waiting since the last
+    /// call, within a bound.
+    pub(crate) fn due(&mut self) -> Duration {
+        let kept = KEPT_WAITING_NS.load(Relaxed);
+        let before = std::mem::replace(&mut self.made, kept);
+        Duration::from_nanos(kept - before).min(AMENDS_MAX)
+    }
+}
+
 /// What a thread that stands aside knows of its own work; in nanoseconds of the system's clock, which all threads share.
 #[cfg(target_os = "linux")]
 #[derive(Clone, Copy)]
@@ -109,13 +141,25 @@ impl Aside {
         let now = now_ns();
         if now / ROUND_NS != self.rested_at / ROUND_NS {
             std::thread::sleep(REST);
-            return Aside::rested();
+            let rested = Aside::rested();
+            note_pause(rested.rested_at - now);
+            return rested;
         }
         if now - self.gave_way_at < WORK_NS {
             return self;
         }
         std::thread::yield_now();
-        Aside { gave_way_at: now_ns(), ..self }
+        let gave_way_at = now_ns();
+        note_pause(gave_way_at - now);
+        Aside { gave_way_at, ..self }
+    }
+}
+
+/// Considerate work goes on after so many nanoseconds.
+#[cfg(target_os = "linux")]
+fn note_pause(took: u64) {
+    if took > PAUSE_NS {
+        KEPT_WAITING_NS.fetch_add(took, Relaxed);
     }
 }
 
@@ -212,6 +256,19 @@ mod tests {
             (rested, gave_way) == (rested_before, gave_way_before)
                 || rested / ROUND_NS > rested_before / ROUND_NS
         );
+    }
+
+    #[test]
+    fn long_pauses_are_owed_once_and_short_ones_are_not() {
+        let mut amends = Amends::new();
+        note_pause(PAUSE_NS);
+        note_pause(3_000_000);
+        let due = amends.due();
+        // Other tests of this process may have been kept waiting too.
+        assert!((Duration::from_millis(3)..=AMENDS_MAX).contains(&due), "{due:?}");
+        note_pause(10 * AMENDS_MAX.as_nanos() as u64);
+        assert_eq!(amends.due(), AMENDS_MAX);
+        assert!(amends.due() < AMENDS_MAX);
     }
 
     #[test]

@@ -35,8 +35,12 @@ impl Backoff {
         self.failures = 0;
     }
 
-    /// The wait before the next try; `asked` is what the broker asked for, which is never undercut.
+    /// The wait before the next try; `asked` is what the broker asked for, which is never undercut. A broker that asks is there
+    /// and has a moment for this client: whatever failed before is over.
     pub(super) fn next_wait(&mut self, asked: Option<Duration>) -> Duration {
+        if asked.is_some() {
+            self.failures = 0;
+        }
         let random = getrandom::u64().unwrap_or(u64::MAX / 2);
         let ceiling = self.options.first.saturating_mul(1 << self.failures.min(16)).min(self.options.longest);
         self.failures = self.failures.saturating_add(1);
@@ -78,6 +82,19 @@ mod tests {
         let mut backoff = Backoff::new(BackoffOptions::default());
         for _ in 0..20 {
             assert!(backoff.next_wait(Some(Duration::from_secs(7))) >= Duration::from_secs(7));
+        }
+    }
+
+    #[test]
+    fn waits_begin_anew_when_the_broker_has_given_one() {
+        let options = BackoffOptions::default();
+        let mut backoff = Backoff::new(options);
+        for _ in 0..20 {
+            for _ in 0..10 {
+                backoff.next_wait(None);
+            }
+            assert!(backoff.next_wait(Some(Duration::from_secs(30))) <= Duration::from_secs(31));
+            assert!(backoff.next_wait(None) <= 2 * options.first);
         }
     }
 }

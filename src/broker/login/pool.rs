@@ -1,7 +1,8 @@
 //! The threads that compute password hashes: few, bounded, apart from everything that delivers commands.
 //!
 //! They stand aside for all of that, as the doors do, so there may be as many as cores; one of them only gives way, so that
-//! a hash ends in time also where others want every core for long. Logins and new credentials have a queue each and take
+//! a hash ends in time also where others want every core for long. A hash has no steps between which it could let others go
+//! first, so the threads that stand aside make up for it after: for as long as they kept the doors waiting. Logins and new credentials have a queue each and take
 //! turns, so that neither can keep the other out. A login that cannot have its hash in time is sent away at once, with a
 //! moment of its own to come back.
 
@@ -20,7 +21,7 @@ use super::verified::Verified;
 use crate::broker::registry::Clock;
 use crate::credentials::{HashCost, Hasher, Presented, RandomPart, SecretHash, Subject};
 use crate::limits::{HASHES_MAKING_MAX, LOGIN_RETRY_AFTER_MS_MAX, LOGINS_WAITING_PER_THREAD_MAX};
-use crate::priority;
+use crate::priority::{self, Amends};
 use crate::time::UnixMs;
 
 /// Microseconds of one hash, before any was measured.
@@ -61,9 +62,10 @@ struct State {
     make_is_next: bool,
     /// What a hash took lately, in microseconds: how fast the queue is now.
     hash_us: u64,
-    /// What the quickest took lately, in microseconds: how fast it will be once those that come at the same time are through.
-    /// In their first seconds thousands are sent away, while a hash takes three times as long beside their handshakes; at
-    /// moments so far apart the threads would be idle later.
+    /// What one took lately while every thread had another, in microseconds, and rather less than more: how fast it will be once
+    /// those that come at the same time are through. In their first seconds thousands are sent away, while a hash takes
+    /// longer beside their handshakes; at moments so far apart the threads would be idle later. Not what one takes alone: on
+    /// cores that are two halves of one, two at once take twice as long, and half of those who come back would be sent away again.
     calm_hash_us: u64,
     /// The moments to come back that have been given out.
     calendar: Calendar,
@@ -112,12 +114,12 @@ impl LoginPool {
         for number in 0..threads {
             let shared = Arc::clone(&pool.shared);
             thread::Builder::new().name(format!("login-{number}")).spawn(move || {
-                if number == 0 {
-                    priority::give_way()
-                } else {
-                    priority::stand_aside()
+                let mut amends = (number > 0).then(Amends::new);
+                match amends {
+                    None => priority::give_way(),
+                    Some(_) => priority::stand_aside(),
                 }
-                shared.hash_until_closed();
+                shared.hash_until_closed(|| amends.as_mut().map_or(Duration::ZERO, Amends::due));
             })?;
         }
         Ok(pool)
@@ -217,13 +219,18 @@ impl Shared {
         Busy { retry_after_ms: u32::try_from(retry_after_ms).unwrap_or(u32::MAX) }
     }
 
-    /// The loop of one thread.
-    fn hash_until_closed(&self) {
+    /// The loop of one thread, which rests as long as it has to after each piece of work.
+    fn hash_until_closed(&self, mut rest: impl FnMut() -> Duration) {
         let mut hasher = Hasher::default();
+        let mut rested = Duration::ZERO;
         while let Some(work) = self.next_work() {
             match work {
-                Work::Login(login) => self.hash(*login, &mut hasher),
+                Work::Login(login) => self.hash(*login, rested, &mut hasher),
                 Work::Make(make) => make(&mut hasher),
+            }
+            rested = rest();
+            if !rested.is_zero() {
+                thread::sleep(rested);
             }
         }
     }
@@ -241,7 +248,8 @@ impl Shared {
         }
     }
 
-    fn hash(&self, login: Login, hasher: &mut Hasher) {
+    /// Answers a login; before it the thread has `rested`.
+    fn hash(&self, login: Login, rested: Duration, hasher: &mut Hasher) {
         let Login { presented, generation, hash, answers } = login;
         let (subject, digest) = (presented.subject, presented.digest);
         // Another thread may have hashed the same meanwhile.
@@ -249,7 +257,7 @@ impl Shared {
             let began = (self.options.clock)();
             let right = hasher.is_right(&presented.random, &hash);
             let took = (self.options.clock)() - began;
-            self.state.lock().on_hash(took.0);
+            self.state.lock().on_hash(took.0, rested, self.options.threads);
             self.counters.hashed.rise();
             self.verified.remember(subject, digest, generation, right);
             right
@@ -285,19 +293,27 @@ impl State {
     }
 
     /// Clocks give whole milliseconds, which even out over many hashes.
-    fn on_hash(&mut self, took_ms: u64) {
+    fn on_hash(&mut self, took_ms: u64, rested: Duration, threads: usize) {
         let took_us = took_ms.saturating_mul(1000);
-        self.hash_us = (self.hash_us * 15 + took_us) / 16;
-        let (calm, share) = (self.calm_hash_us, if took_us < self.calm_hash_us { 4 } else { 1024 });
-        self.calm_hash_us = (calm * (share - 1) + took_us).div_ceil(share);
+        let with_rest_us = took_us.saturating_add(rested.as_micros() as u64);
+        self.hash_us = (self.hash_us * 15 + with_rest_us) / 16;
+        // As many wait as there are threads: none of them was idle just now.
+        if self.logins.len() >= threads {
+            let (calm, share) = (self.calm_hash_us, if took_us < self.calm_hash_us { 16 } else { 64 });
+            self.calm_hash_us = (calm * (share - 1) + took_us).div_ceil(share);
+        }
     }
 
-    /// When a login that is sent away may come back, in milliseconds from now: each a hash after the one before, so that they
-    /// find room, and the threads something to do.
+    /// When a login that is sent away may come back, in milliseconds from now: servers each a hash after the one before, so that
+    /// they find room, and the threads something to do; keys, of which there are few, when half of the queue is done.
     fn next_moment(&mut self, subject: Subject, now: UnixMs, threads: usize, bits: u64) -> u64 {
         let (now_us, threads) = (micros(now), threads as u64);
         let queue_us = self.logins.len() as u64 * self.hash_us / threads;
         let earliest = now_us + (RETRY_AFTER_MS_MIN * 1000).max(queue_us / 2);
+        if !matches!(subject, Subject::Server(_)) {
+            let moment = (earliest - now_us) / 1000 + bits % RETRY_AFTER_MS_MIN;
+            return moment.min(LOGIN_RETRY_AFTER_MS_MAX);
+        }
         match self.calendar.take(subject, now_us, earliest, self.calm_hash_us / threads) {
             Some(moment) => (moment - now_us).div_ceil(1000),
             // More than there are moments: spread over the later half.

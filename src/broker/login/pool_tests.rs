@@ -4,7 +4,7 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::credentials::{DataKey, Sealer, Subject};
-use crate::ids::ServerId;
+use crate::ids::{KeyId, ServerId};
 use crate::limits::LOGINS_WAITING_PER_SUBJECT_MAX;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -96,6 +96,19 @@ async fn the_time_to_come_back_is_bounded_however_many_are_sent_away() {
     let first_quarter = last.iter().filter(|wait| **wait < LOGIN_RETRY_AFTER_MS_MAX * 5 / 8).count();
     assert!((100..400).contains(&first_quarter), "{first_quarter} of 1000 in a quarter of the later half");
     drop(release);
+}
+
+#[tokio::test]
+async fn keys_do_not_wait_for_the_moments_of_servers() {
+    let pool = pool(LONG);
+    for server in 0..5_000 {
+        let presented = presented_by(1 + server);
+        pool.shared.busy(presented.subject, presented.digest.bits());
+    }
+    for subject in [Subject::Key(KeyId(1)), Subject::Admin] {
+        let wait = u64::from(pool.shared.busy(subject, u64::MAX).retry_after_ms);
+        assert!((RETRY_AFTER_MS_MIN..2 * RETRY_AFTER_MS_MIN).contains(&wait), "{wait}");
+    }
 }
 
 #[tokio::test]
@@ -208,23 +221,37 @@ fn what_a_hash_takes_is_measured() {
     let pool = pool(LONG);
     let mut state = pool.shared.state.lock();
     for _ in 0..200 {
-        state.on_hash(40);
+        state.on_hash(40, Duration::ZERO, 1);
     }
     assert!((39_900..=40_000).contains(&state.hash_us), "{}", state.hash_us);
+    assert_eq!(state.calm_hash_us, HASH_US, "nobody waited: a thread may have been idle");
+    for _ in 0..200 {
+        state.on_hash(40, Duration::from_millis(60), 1);
+    }
+    assert!((99_900..=100_000).contains(&state.hash_us), "{}", state.hash_us);
 }
 
 #[test]
 fn moments_are_as_far_apart_as_hashes_without_a_storm() {
     let pool = pool(LONG);
+    let release = occupy(&pool);
+    let waiting = fill(&pool, 2);
     let mut state = pool.shared.state.lock();
-    (0..50).for_each(|_| state.on_hash(16));
+    let hash = |state: &mut State, ms, times| {
+        (0..times).for_each(|_| state.on_hash(ms, Duration::from_millis(70), 2));
+        state.calm_hash_us
+    };
+    let calm = hash(&mut state, 16, 50);
+    assert!((16_000..16_100).contains(&calm), "{calm}");
     // A storm's first seconds.
-    (0..200).for_each(|_| state.on_hash(50));
-    assert!(state.hash_us > 45_000, "{}", state.hash_us);
-    assert!((16_000..23_000).contains(&state.calm_hash_us), "{}", state.calm_hash_us);
+    let calm = hash(&mut state, 50, 20);
+    assert!(state.hash_us > 80_000, "{}", state.hash_us);
+    assert!((16_000..26_000).contains(&calm), "{calm}");
     // A machine that has become slower for good, and one that is quick again.
-    (0..10_000).for_each(|_| state.on_hash(50));
-    assert!((49_000..=50_000).contains(&state.calm_hash_us), "{}", state.calm_hash_us);
-    (0..30).for_each(|_| state.on_hash(16));
-    assert!((16_000..17_000).contains(&state.calm_hash_us), "{}", state.calm_hash_us);
+    let calm = hash(&mut state, 50, 500);
+    assert!((49_000..=50_000).contains(&calm), "{calm}");
+    let calm = hash(&mut state, 16, 100);
+    assert!((16_000..17_000).contains(&calm), "{calm}");
+    drop(state);
+    drop((waiting, release));
 }
