@@ -5,7 +5,7 @@
 //! ```text
 //! ids, time, limits  <-  protocol  <-  engine  <-  storage  <-  broker  <-  {transport, http}  <-  cli, main
 //!                        client stands on protocol alone (and ids, time, limits); cli drives it
-//! config, credentials, telemetry, priority, carrier, tls: leaves for the I/O layers; transport and client share the last three
+//! config, credentials, telemetry, priority, sync, carrier, tls: leaves for the I/O layers; transport and client share the last three
 //! ```
 //!
 //! | folder | kind | owns |
@@ -16,6 +16,7 @@
 //! | `storage/` | I/O | journal (a log of our own), store at rest and registry (redb); recovery; a mirror of it all |
 //! | `broker/` | I/O | threads, routing, group commit, registry, the clock, shutdown; `Handle` is its only door |
 //! | `priority` | leaf | threads that give way to those that deliver |
+//! | `sync` | leaf | locks and numbers whose every interleaving is tried by a test |
 //! | `carrier/` | I/O | messages of frames over a byte stream (WebSocket, QUIC), the same code at both ends |
 //! | `transport/` | I/O | connections: login, heartbeats, frames to `Handle` and back |
 //! | `http/` | I/O | REST, OpenAPI, events, metrics |
@@ -56,6 +57,7 @@ pub mod limits;
 mod priority;
 pub mod protocol;
 pub mod storage;
+mod sync;
 pub mod telemetry;
 pub mod time;
 pub mod tls;

@@ -31,7 +31,9 @@ impl Source {
 
     /// The text before its test module.
     fn code(&self) -> &str {
-        match self.text.find("#[cfg(test)]\nmod tests {") {
+        let tests = ["#[cfg(test)]\nmod tests {", "#[cfg(all(test, fluxrelay_loom))]\nmod interleavings {"];
+        let end = tests.iter().filter_map(|test| self.text.find(test)).min();
+        match end {
             _ if self.is_test => "",
             Some(end) => &self.text[..end],
             None => &self.text,
@@ -168,10 +170,22 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("tls", &["time", "limits", "credentials"]),
     ("telemetry", &["config"]),
     ("priority", &[]),
+    ("sync", &[]),
     ("storage", &["ids", "time", "limits", "protocol", "engine", "credentials", "config"]),
     (
         "broker",
-        &["ids", "time", "limits", "protocol", "engine", "storage", "credentials", "config", "priority"],
+        &[
+            "ids",
+            "time",
+            "limits",
+            "protocol",
+            "engine",
+            "storage",
+            "credentials",
+            "config",
+            "priority",
+            "sync",
+        ],
     ),
     ("carrier", &["limits"]),
     (
@@ -191,7 +205,21 @@ const LAYERS: &[(&str, &[&str])] = &[
             "priority",
         ],
     ),
-    ("http", &["ids", "time", "limits", "protocol", "engine", "storage", "broker", "credentials", "config"]),
+    (
+        "http",
+        &[
+            "ids",
+            "time",
+            "limits",
+            "protocol",
+            "engine",
+            "storage",
+            "broker",
+            "credentials",
+            "config",
+            "sync",
+        ],
+    ),
     ("client", &["ids", "time", "limits", "protocol", "carrier", "tls", "priority"]),
 ];
 

@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use super::announced::Announced;
 use crate::engine::Event;
 use crate::ids::StoreId;
 
@@ -77,7 +78,7 @@ pub(crate) struct EventHub {
     boot: u32,
     batches: Sender<Vec<Event>>,
     waiting: Receiver<Vec<Event>>,
-    announced: AtomicBool,
+    announced: Announced,
     followed: AtomicBool,
     closed: AtomicBool,
     wake: Notify,
@@ -101,7 +102,7 @@ impl EventHub {
             boot,
             batches,
             waiting,
-            announced: AtomicBool::new(false),
+            announced: Announced::default(),
             followed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             wake: Notify::new(),
@@ -122,7 +123,7 @@ impl EventHub {
             ring.take_all(&self.waiting);
             ring.lose(batch.len() as u64);
         }
-        if !self.announced.swap(true, Ordering::AcqRel) {
+        if self.announced.announce() {
             self.wake.notify_one();
         }
     }
@@ -132,7 +133,7 @@ impl EventHub {
         loop {
             self.wake.notified().await;
             tokio::time::sleep(GATHER).await;
-            self.announced.store(false, Ordering::Release);
+            self.announced.begin_look();
             let newest = {
                 let mut ring = self.ring.lock();
                 ring.take_all(&self.waiting);

@@ -4,10 +4,9 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 
-use parking_lot::Mutex;
-
 use super::request::{BrokerError, Published};
 use crate::engine::PluginOut;
+use crate::sync::Mutex;
 
 /// One message for a peer.
 #[derive(Debug)]
@@ -193,5 +192,66 @@ mod tests {
         tokio::task::yield_now().await;
         mailbox.push(mail(1));
         waiting.await.unwrap();
+    }
+}
+
+#[cfg(all(test, fluxrelay_loom))]
+mod interleavings {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn mail(number: u64) -> ToPeer {
+        ToPeer::Plugin(PluginOut::Confirm { batch: number })
+    }
+
+    /// A connection that reads `count` messages; a model in which it sleeps on one never ends, which loom reports.
+    fn read(mailbox: &Mailbox, count: usize) {
+        let mut all = VecDeque::new();
+        loom::future::block_on(async {
+            while all.len() < count {
+                mailbox.ready().await;
+                mailbox.drain(&mut all);
+            }
+        });
+    }
+
+    #[test]
+    fn no_mail_is_slept_through() {
+        loom::model(|| {
+            let mailbox = Arc::new(Mailbox::default());
+            let senders = [1, 2].map(|number| {
+                let mailbox = Arc::clone(&mailbox);
+                loom::thread::spawn(move || {
+                    if mailbox.put(mail(number)) {
+                        mailbox.ring();
+                    }
+                })
+            });
+            read(&mailbox, 2);
+            senders.into_iter().for_each(|sender| sender.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn no_quiet_mail_is_slept_through() {
+        // With all switches of threads it takes minutes.
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let mailbox = Arc::new(Mailbox::default());
+            // For this one it wakes, and takes others with it.
+            mailbox.push(mail(0));
+            let senders = [1, 2].map(|number| {
+                let mailbox = Arc::clone(&mailbox);
+                loom::thread::spawn(move || {
+                    if mailbox.put_quietly(mail(number)) {
+                        mailbox.nudge();
+                    }
+                })
+            });
+            read(&mailbox, 3);
+            senders.into_iter().for_each(|sender| sender.join().unwrap());
+        });
     }
 }

@@ -5,6 +5,7 @@
 //!                                     └─ parts of a checkpoint ─▶ keeper thread ─▶ store at rest, trim the journal
 //! ```
 
+mod announced;
 mod backups;
 mod care;
 mod clock;

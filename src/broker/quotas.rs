@@ -7,7 +7,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -21,6 +20,7 @@ use super::space::RETRY_LOW_MS;
 use crate::engine::{NewOrder, ServerState, Status};
 use crate::ids::StoreId;
 use crate::limits::ORDER_COMMANDS_MAX;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::time::{Millis, UnixMs};
 
 /// Parts of the table of stores with a lock of their own.
@@ -202,5 +202,31 @@ mod tests {
         assert!(!gate.enter(u64::MAX, u64::MAX));
         assert!(Arc::ptr_eq(&gate, &quotas.gate(StoreId(1), UnixMs(0))));
         assert!(!Arc::ptr_eq(&gate, &quotas.gate(StoreId(65), UnixMs(0))));
+    }
+}
+
+#[cfg(all(test, fluxrelay_loom))]
+mod interleavings {
+    use super::*;
+
+    #[test]
+    fn a_look_beside_orders_lets_in_no_more_than_fit_and_forgets_none() {
+        loom::model(|| {
+            const MAX: u64 = 3;
+            let settings = QuotaSettings { store_live_max: MAX, ..QuotaSettings::default() };
+            let gate = Quotas::new(settings).gate(StoreId(1), UnixMs(0));
+            // It seems to have room for one more; a look finds that one has ended.
+            gate.at_most.store(MAX - 1, Ordering::Relaxed);
+            let orders = [1, 2].map(|_| {
+                let gate = Arc::clone(&gate);
+                loom::thread::spawn(move || u64::from(gate.enter(1, MAX)))
+            });
+            let known = gate.at_most.load(Ordering::Relaxed);
+            // What was let in before the look is found by it.
+            gate.correct(known, known - 1);
+            let entered: u64 = orders.into_iter().map(|order| order.join().unwrap()).sum();
+            assert!(entered >= 1);
+            assert_eq!(gate.at_most.load(Ordering::Relaxed), MAX - 2 + entered);
+        });
     }
 }

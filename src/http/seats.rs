@@ -1,10 +1,11 @@
 //! Bounds on what one store or server may have open at once, so that none can crowd out the others. No lock.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::sync::atomic::{AtomicU32, Ordering};
 
 /// Owners with a count of their own; beyond that many, owners share.
-const SLOTS: usize = 4096;
+const SLOTS: usize = if cfg!(fluxrelay_loom) { 2 } else { 4096 };
 
 /// A number of seats in all, and for each owner.
 #[derive(Debug)]
@@ -85,5 +86,44 @@ mod tests {
         drop(taken);
         let again: Vec<Seat> = [3, 3, 1].into_iter().map(|owner| seats.take(owner).unwrap()).collect();
         assert_eq!(again.len(), 3);
+    }
+}
+
+#[cfg(all(test, fluxrelay_loom))]
+mod interleavings {
+    use super::*;
+
+    /// Owners take a seat and give it back at the same time; gives how many got one, or had to be refused.
+    fn all_at_once(owners: [u32; 2], each_max: u32, all_max: u32) {
+        loom::model(move || {
+            let seats = Seats::new(each_max, all_max);
+            let _held = seats.take(owners[0]).unwrap();
+            let others = owners.map(|owner| {
+                let seats = Arc::clone(&seats);
+                loom::thread::spawn(move || {
+                    let seat = seats.take(owner);
+                    assert!(seats.taken() <= seats.all_max);
+                    assert!(
+                        seats.taken_by.iter().all(|taken| taken.load(Ordering::Relaxed) <= seats.each_max)
+                    );
+                    drop(seat);
+                })
+            });
+            others.into_iter().for_each(|other| other.join().unwrap());
+            assert_eq!(seats.taken(), 1, "what was refused took nothing, what was taken is back");
+            assert!(seats.take(owners[1]).is_some() || each_max == 1 || all_max == 1);
+        });
+    }
+
+    #[test]
+    fn no_owner_has_more_than_its_own() {
+        all_at_once([1, 1], 2, 10);
+        all_at_once([1, 1], 1, 10);
+    }
+
+    #[test]
+    fn all_have_no_more_than_there_are() {
+        all_at_once([1, 2], 2, 2);
+        all_at_once([1, 2], 2, 1);
     }
 }

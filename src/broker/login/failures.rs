@@ -4,11 +4,14 @@
 //! limit is told to come back later instead of what was wrong, and gets half of the queue for password hashes.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::origin::Network;
 use crate::limits::FAILED_LOGIN_COUNTERS;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::time::UnixMs;
+
+/// See [`FAILED_LOGIN_COUNTERS`]; loom steps each of them.
+const COUNTERS: usize = if cfg!(fluxrelay_loom) { 2 } else { FAILED_LOGIN_COUNTERS };
 
 /// How many failed logins a network may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +43,7 @@ impl Failures {
     pub(in crate::broker) fn new(limit: FailedLoginLimit) -> Failures {
         let interval_us = 1_000_000 / u64::from(limit.per_second.clamp(1, 1_000_000));
         Failures {
-            forgiven_at_us: (0..FAILED_LOGIN_COUNTERS).map(|_| AtomicU64::new(0)).collect(),
+            forgiven_at_us: (0..COUNTERS).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
             interval_us,
             burst_us: interval_us * u64::from(limit.burst.max(1)),
@@ -68,7 +71,7 @@ impl Failures {
     }
 
     fn counter(&self, network: Network) -> &AtomicU64 {
-        let place = self.hasher.hash_one(network.number()) % FAILED_LOGIN_COUNTERS as u64;
+        let place = self.hasher.hash_one(network.number()) % COUNTERS as u64;
         &self.forgiven_at_us[place as usize]
     }
 }
@@ -119,5 +122,30 @@ mod tests {
         let failures = Failures::new(FailedLoginLimit { per_second: u32::MAX, burst: 0 });
         failures.charge(network(1), NOW).unwrap();
         assert_eq!(failures.charge(network(1), NOW), Err(1));
+    }
+}
+
+#[cfg(all(test, fluxrelay_loom))]
+mod interleavings {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn failures_at_once_are_each_charged_and_no_more_than_the_burst() {
+        loom::model(|| {
+            let now = UnixMs(1_700_000_000_000);
+            let network = Network::of([192, 0, 2, 1].into());
+            let failures = Arc::new(Failures::new(FailedLoginLimit { per_second: 10, burst: 2 }));
+            let others = [1, 2].map(|_| {
+                let failures = Arc::clone(&failures);
+                loom::thread::spawn(move || failures.charge(network, now).is_ok())
+            });
+            let own = failures.charge(network, now).is_ok();
+            let charged =
+                others.map(|other| other.join().unwrap()).into_iter().filter(|charged| *charged).count();
+            assert_eq!(charged + usize::from(own), 2);
+            assert!(failures.is_over(network, now));
+        });
     }
 }
