@@ -83,7 +83,7 @@ pub const REGISTRY_CHANGES_WAITING_MAX: usize = 256;
 /// Changes of the registry in one transaction.
 pub const REGISTRY_CHANGES_PER_COMMIT_MAX: usize = 256;
 /// Logins of servers that wait for a password hash, and logins with keys, per hashing thread: at 16 ms each the last one waits for 4 s, less than
-/// the 5 s that a login may take.
+/// the 5 s that a login may take; while hashes are slower, fewer are let in.
 pub const LOGINS_WAITING_PER_THREAD_MAX: usize = 256;
 /// Different credentials of one server or key that wait for a password hash. Each server has its turn, so more of them
 /// would only wait for one another; one is the right one, the others are tokens of earlier generations.

@@ -10,7 +10,7 @@
 //! core is nobody's, and whoever was made to wait for it has it.
 //!
 //! Who lets others go first is kept waiting by all that do not, also by what stands aside and has no steps, such as a password
-//! hash. So it is counted for how long, and that work [makes up](Amends) for it.
+//! hash. So it is counted [for how long](kept_waiting), and that work can make up for it.
 
 #[cfg(target_os = "linux")]
 use std::cell::Cell;
@@ -43,9 +43,6 @@ const REST: Duration = Duration::from_micros(1);
 /// A pause that took no longer, in nanoseconds, was given to nobody that is in the way: two threads that take turns by steps.
 #[cfg(target_os = "linux")]
 const PAUSE_NS: u64 = 500_000;
-/// The longest time that is made up for at once.
-const AMENDS_MAX: Duration = Duration::from_millis(100);
-
 /// For how long considerate work was kept from its core in all, in nanoseconds, by all of its threads.
 static KEPT_WAITING_NS: AtomicU64 = AtomicU64::new(0);
 
@@ -101,25 +98,9 @@ pub(crate) async fn considerate<F: Future>(work: F) -> F::Output {
     .await
 }
 
-/// What a thread owes that works long without a pause, beside others that let it go first.
-pub(crate) struct Amends {
-    /// [`KEPT_WAITING_NS`], up to where it has been made up for.
-    made: u64,
-}
-
-impl Amends {
-    /// Nothing is owed yet.
-    pub(crate) fn new() -> Amends {
-        Amends { made: KEPT_WAITING_NS.load(Relaxed) }
-    }
-
-    /// How long to leave the core alone before more work is begun: as long as considerate work was kept waiting since the last
-    /// call, within a bound.
-    pub(crate) fn due(&mut self) -> Duration {
-        let kept = KEPT_WAITING_NS.load(Relaxed);
-        let before = std::mem::replace(&mut self.made, kept);
-        Duration::from_nanos(kept - before).min(AMENDS_MAX)
-    }
+/// For how long considerate work has been kept from its core so far, by all of its threads.
+pub(crate) fn kept_waiting() -> Duration {
+    Duration::from_nanos(KEPT_WAITING_NS.load(Relaxed))
 }
 
 /// What a thread that stands aside knows of its own work; in nanoseconds of the system's clock, which all threads share.
@@ -140,27 +121,26 @@ impl Aside {
     fn after_a_step(self) -> Aside {
         let now = now_ns();
         if now / ROUND_NS != self.rested_at / ROUND_NS {
-            std::thread::sleep(REST);
-            let rested = Aside::rested();
-            note_pause(rested.rested_at - now);
-            return rested;
+            let rested_at = pause(now, || std::thread::sleep(REST));
+            return Aside { rested_at, gave_way_at: rested_at };
         }
         if now - self.gave_way_at < WORK_NS {
             return self;
         }
-        std::thread::yield_now();
-        let gave_way_at = now_ns();
-        note_pause(gave_way_at - now);
+        let gave_way_at = pause(now, std::thread::yield_now);
         Aside { gave_way_at, ..self }
     }
 }
 
-/// Considerate work goes on after so many nanoseconds.
+/// Lets others go first from `now` on; gives when the work goes on.
 #[cfg(target_os = "linux")]
-fn note_pause(took: u64) {
-    if took > PAUSE_NS {
-        KEPT_WAITING_NS.fetch_add(took, Relaxed);
+fn pause(now: u64, others: impl FnOnce()) -> u64 {
+    others();
+    let after = now_ns();
+    if after - now > PAUSE_NS {
+        KEPT_WAITING_NS.fetch_add(after - now, Relaxed);
     }
+    after
 }
 
 #[cfg(target_os = "linux")]
@@ -259,16 +239,13 @@ mod tests {
     }
 
     #[test]
-    fn long_pauses_are_owed_once_and_short_ones_are_not() {
-        let mut amends = Amends::new();
-        note_pause(PAUSE_NS);
-        note_pause(3_000_000);
-        let due = amends.due();
+    fn it_is_counted_for_how_long_others_went_first() {
+        let before = kept_waiting();
+        let now = now_ns();
+        let after = pause(now, || std::thread::sleep(Duration::from_millis(3)));
+        assert!(after - now >= 3_000_000);
         // Other tests of this process may have been kept waiting too.
-        assert!((Duration::from_millis(3)..=AMENDS_MAX).contains(&due), "{due:?}");
-        note_pause(10 * AMENDS_MAX.as_nanos() as u64);
-        assert_eq!(amends.due(), AMENDS_MAX);
-        assert!(amends.due() < AMENDS_MAX);
+        assert!(kept_waiting() >= before + Duration::from_nanos(after - now));
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Backoff {
     /// The wait before the next try; `asked` is what the broker asked for, which is never undercut. A broker that asks is there
     /// and has a moment for this client: whatever failed before is over.
     pub(super) fn next_wait(&mut self, asked: Option<Duration>) -> Duration {
-        if asked.is_some() {
+        if asked.is_some_and(|asked| !asked.is_zero()) {
             self.failures = 0;
         }
         let random = getrandom::u64().unwrap_or(u64::MAX / 2);
@@ -96,5 +96,13 @@ mod tests {
             assert!(backoff.next_wait(Some(Duration::from_secs(30))) <= Duration::from_secs(31));
             assert!(backoff.next_wait(None) <= 2 * options.first);
         }
+        // "At once" gives none: a broker that goes away each time it has come is left alone like one that is gone.
+        let waits = (0..100).map(|_| {
+            let mut backoff = Backoff::new(options);
+            let last = (0..10).map(|_| backoff.next_wait(Some(Duration::ZERO))).last();
+            assert!(last <= Some(options.first));
+            backoff.next_wait(None)
+        });
+        assert!(waits.max() > Some(options.first));
     }
 }

@@ -58,6 +58,7 @@ impl From<SocketError> for End {
     fn from(error: SocketError) -> End {
         match error {
             SocketError::Lost(reason) => End::lost(reason),
+            SocketError::Later(reason, after) => End::Retry { reason, after: Some(after) },
             SocketError::Foreign(error) => End::Fatal(error),
         }
     }

@@ -1,11 +1,10 @@
 //! A client's connection over WebSocket or QUIC: dialling, falling back, whole messages of frames out and in. Knows no frame.
 
-#[cfg(feature = "quic")]
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::Uri;
 use hyper::header::HeaderValue;
+use hyper::{StatusCode, Uri};
 use zeroize::Zeroizing;
 
 use super::dial::Address;
@@ -158,16 +157,26 @@ impl WebSocketTarget {
         let mut stream = self.address.dial(&upgrade.request).await?;
         match upgrade.finish(&mut stream).await {
             Ok(part) => Ok(WebSocket::client(stream, part, READ_BYTES)),
-            Err(UpgradeError::Answered(status)) if status.is_client_error() => {
+            Err(UpgradeError::Answered(status, _)) if is_final(status) => {
                 let words = format!("{address} answered {status} to the upgrade: is it a fluxrelay broker?");
                 Err(SocketError::Foreign(ClientError::Foreign(words)))
             }
-            Err(UpgradeError::Answered(status)) => {
-                Err(SocketError::Lost(format!("{address} answered {status} to the upgrade")))
+            Err(UpgradeError::Answered(status, after)) => {
+                let reason = format!("{address} answered {status} to the upgrade");
+                Err(match after {
+                    Some(after) => SocketError::Later(reason, after),
+                    None => SocketError::Lost(reason),
+                })
             }
             Err(UpgradeError::Lost(reason)) => Err(SocketError::Lost(reason)),
         }
     }
+}
+
+/// Whether asking again would be answered with the same.
+fn is_final(status: StatusCode) -> bool {
+    let passes = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
+    status.is_client_error() && !passes.contains(&status)
 }
 
 /// Why a connection could not be made, or ended.
@@ -175,6 +184,8 @@ impl WebSocketTarget {
 pub(super) enum SocketError {
     /// May pass by itself; the words are for a log.
     Lost(String),
+    /// The same, and the other end has said when to come back.
+    Later(String, Duration),
     /// Will not pass by itself.
     Foreign(ClientError),
 }
@@ -198,6 +209,10 @@ impl SocketError {
             SocketError::Foreign(error) if is_guess => error.to_string(),
             SocketError::Foreign(error) => return SocketError::Foreign(error),
             SocketError::Lost(reason) => reason,
+            SocketError::Later(reason, after) => {
+                let reason = first.map_or(reason.clone(), |first| format!("{first}; {reason}"));
+                return SocketError::Later(reason, after);
+            }
         };
         SocketError::Lost(first.map_or(words.clone(), |first| format!("{first}; {words}")))
     }

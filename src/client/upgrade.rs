@@ -1,6 +1,7 @@
 //! The HTTP request that turns a byte stream into a WebSocket, and the answer's check. Knows no frame.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::header::{self, HeaderMap, HeaderValue};
@@ -15,6 +16,8 @@ use crate::protocol::SUBPROTOCOL;
 
 /// Bytes of the answer's head at most.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// No answer keeps a client away for longer: behind a proxy, it may not be the broker's.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
 /// Room for the heads of most answers.
 const HEAD_BYTES: usize = 512;
 
@@ -33,8 +36,8 @@ pub(super) struct UpgradeRequest {
 pub(super) enum UpgradeError {
     /// The connection failed; it may pass by itself.
     Lost(String),
-    /// The other end answered with something else.
-    Answered(StatusCode),
+    /// The other end answered with something else, and perhaps with a time to come back.
+    Answered(StatusCode, Option<Duration>),
 }
 
 /// One request: the first bytes of a connection, and what its answer has to prove.
@@ -95,7 +98,7 @@ impl Upgrade {
 /// Whether the answer is a WebSocket of ours: RFC 6455, section 4.1.
 fn check<B>(response: &Response<B>, key: &str) -> Result<(), UpgradeError> {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(UpgradeError::Answered(response.status()));
+        return Err(UpgradeError::Answered(response.status(), retry_after(response.headers())));
     }
     let headers = response.headers();
     let accept = headers.get(header::SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
@@ -106,6 +109,12 @@ fn check<B>(response: &Response<B>, key: &str) -> Result<(), UpgradeError> {
         && subprotocol.is_none_or(|name| name == SUBPROTOCOL.as_bytes());
     let bad = || UpgradeError::Lost("the answer to the upgrade is no WebSocket handshake".into());
     if good { Ok(()) } else { Err(bad()) }
+}
+
+/// The time that an answer asks to wait, if it gives one in seconds.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds: u64 = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
 }
 
 /// Whether a header with a list of words has this one.
@@ -203,9 +212,20 @@ mod tests {
                 other => panic!("{answer:.20}: {other:?}"),
             }
         }
-        let answer = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\r\n";
-        let told = asked().finish(&mut answer.as_bytes()).await;
-        assert!(matches!(told, Err(UpgradeError::Answered(StatusCode::SERVICE_UNAVAILABLE))));
+        for (line, seconds) in [
+            ("Retry-After: 5\r\n", Some(5)),
+            ("Retry-After: 86400\r\n", Some(600)),
+            ("Retry-After: Fri, 31 Dec 1999 23:59:59 GMT\r\n", None),
+            ("", None),
+        ] {
+            let answer = format!("HTTP/1.1 503 Service Unavailable\r\n{line}\r\n");
+            match asked().finish(&mut answer.as_bytes()).await {
+                Err(UpgradeError::Answered(StatusCode::SERVICE_UNAVAILABLE, after)) => {
+                    assert_eq!(after, seconds.map(Duration::from_secs), "{line}");
+                }
+                other => panic!("{line}: {other:?}"),
+            }
+        }
     }
 
     #[test]

@@ -340,6 +340,21 @@ async fn a_go_away_is_kept_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_told_before_the_upgrade_when_to_come_back_waits_so_long() {
+    let broker = Broker::listen().await;
+    let client = PluginClient::start(broker.plugin(), noting(&Ran::default(), true)).await.unwrap();
+    let (mut stream, _) = soon("a socket", broker.0.accept()).await.unwrap();
+    let answer = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n";
+    stream.write_all(answer).await.unwrap();
+    let mut state = client.state();
+    let waiting = state.wait_for(|state| matches!(state, ClientState::Waiting { .. }));
+    match &*soon("the wait", waiting).await.unwrap() {
+        ClientState::Waiting { wait, .. } => assert!(*wait >= Duration::from_secs(7), "{wait:?}"),
+        other => panic!("{other:?}"),
+    };
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_publish_is_repeated_under_its_key_until_it_is_answered() {
     let broker = Broker::listen().await;
     let publisher = broker.publisher();

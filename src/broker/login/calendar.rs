@@ -1,4 +1,4 @@
-//! When those who were sent away may come back: the minute to come, in spans with as many places as hashes end in them.
+//! When those who were sent away may come back: the time to come, in spans with as many places as hashes end in them.
 //! Pure.
 //!
 //! Who comes back for a hash gives up its place, whether it is let in this time or not. So places stand only for those who
@@ -104,7 +104,7 @@ mod tests {
 
     const NOW: u64 = 1_700_000_000_000_000;
     const EACH: u64 = 25_000;
-    const MINUTE: u64 = LOGIN_RETRY_AFTER_MS_MAX * 1000;
+    const LONGEST: u64 = LOGIN_RETRY_AFTER_MS_MAX * 1000;
 
     fn server(number: u32) -> Subject {
         Subject::Server(ServerId(number))
@@ -112,7 +112,7 @@ mod tests {
 
     fn fill(calendar: &mut Calendar) {
         let taken = (0..).take_while(|n| calendar.take(server(*n), NOW, NOW, EACH).is_some()).count();
-        assert_eq!(taken as u64, MINUTE / EACH);
+        assert_eq!(taken as u64, LONGEST / EACH);
     }
 
     #[test]
@@ -129,8 +129,8 @@ mod tests {
         let mut calendar = Calendar::default();
         let moments: Vec<_> =
             (0..10_000).map_while(|n| calendar.take(server(n), NOW, NOW + 1_000_000, EACH)).collect();
-        assert_eq!(moments.len() as u64, (MINUTE - 1_000_000) / EACH);
-        assert!(moments.iter().all(|moment| (NOW + 1_000_000..NOW + MINUTE).contains(moment)));
+        assert_eq!(moments.len() as u64, (LONGEST - 1_000_000) / EACH);
+        assert!(moments.iter().all(|moment| (NOW + 1_000_000..NOW + LONGEST).contains(moment)));
     }
 
     #[test]
@@ -156,9 +156,9 @@ mod tests {
         let moments: Vec<_> =
             (0..401).map(|n| calendar.take(server(100_000 + n), later, later, EACH)).collect();
         assert_eq!(moments.iter().flatten().count(), 400);
-        assert!(moments.iter().flatten().all(|moment| *moment >= NOW + MINUTE));
+        assert!(moments.iter().flatten().all(|moment| *moment >= NOW + LONGEST));
         // All of them are old.
-        let much_later = later + 10 * MINUTE;
+        let much_later = later + 10 * LONGEST;
         assert_eq!(calendar.take(server(1), much_later, much_later, EACH), Some(much_later));
         // Who comes now had a place in a span that is over.
         calendar.give_back(server(2), much_later);
@@ -178,7 +178,7 @@ mod tests {
         let count = LOGIN_PLACES_MAX as u32;
         assert!((0..count).all(|n| calendar.take(server(n), NOW, NOW, 1).is_some()));
         assert_eq!(calendar.take(server(count), NOW, NOW, 1), None);
-        let later = NOW + MINUTE;
+        let later = NOW + LONGEST;
         assert!(calendar.take(server(count), later, later, 1).is_some());
         assert_eq!(calendar.places.len(), 1);
     }

@@ -21,11 +21,15 @@ use super::verified::Verified;
 use crate::broker::registry::Clock;
 use crate::credentials::{HashCost, Hasher, Presented, RandomPart, SecretHash, Subject};
 use crate::limits::{HASHES_MAKING_MAX, LOGIN_RETRY_AFTER_MS_MAX, LOGINS_WAITING_PER_THREAD_MAX};
-use crate::priority::{self, Amends};
+use crate::priority;
 use crate::time::UnixMs;
 
 /// Microseconds of one hash, before any was measured.
 const HASH_US: u64 = 17_000;
+/// What one counts for at most: a machine that was asleep during one, or nearly so, is awake again.
+const HASH_US_MAX: u64 = 1_000_000;
+/// The longest rest after a hash.
+const REST_MAX: Duration = Duration::from_millis(100);
 /// Least milliseconds after which a login that was sent away may come back.
 const RETRY_AFTER_MS_MIN: u64 = 1000;
 
@@ -67,8 +71,12 @@ struct State {
     /// longer beside their handshakes; at moments so far apart the threads would be idle later. Not what one takes alone: on
     /// cores that are two halves of one, two at once take twice as long, and half of those who come back would be sent away again.
     calm_hash_us: u64,
-    /// The moments to come back that have been given out.
-    calendar: Calendar,
+    /// The moments to come back that have been given out to servers.
+    servers: Calendar,
+    /// And to keys, which are not behind servers there either.
+    keys: Calendar,
+    /// Threads that rest.
+    resting: usize,
     closed: bool,
 }
 
@@ -94,32 +102,18 @@ impl LoginPool {
     pub(in crate::broker) fn start(mut options: PoolOptions) -> std::io::Result<LoginPool> {
         options.threads = options.threads.max(1);
         let threads = options.threads;
-        let state = State {
-            logins: LoginQueue::new(threads * LOGINS_WAITING_PER_THREAD_MAX),
-            makes: VecDeque::new(),
-            make_is_next: false,
-            hash_us: HASH_US,
-            calm_hash_us: HASH_US,
-            calendar: Calendar::default(),
-            closed: false,
-        };
-        let shared = Arc::new(Shared {
-            state: Mutex::new(state),
-            more: Condvar::new(),
-            verified: Verified::default(),
-            counters: LoginCounters::default(),
-            options,
-        });
+        let shared = Arc::new(Shared::new(options));
         let pool = LoginPool { shared, making: Arc::new(Semaphore::new(HASHES_MAKING_MAX)) };
         for number in 0..threads {
             let shared = Arc::clone(&pool.shared);
             thread::Builder::new().name(format!("login-{number}")).spawn(move || {
-                let mut amends = (number > 0).then(Amends::new);
-                match amends {
-                    None => priority::give_way(),
-                    Some(_) => priority::stand_aside(),
+                if number == 0 {
+                    priority::give_way();
+                    shared.hash_until_closed(|| Duration::ZERO);
+                } else {
+                    priority::stand_aside();
+                    shared.hash_until_closed(priority::kept_waiting);
                 }
-                shared.hash_until_closed(|| amends.as_mut().map_or(Duration::ZERO, Amends::due));
             })?;
         }
         Ok(pool)
@@ -197,12 +191,36 @@ impl Drop for LoginPool {
 }
 
 impl Shared {
+    fn new(options: PoolOptions) -> Shared {
+        let state = State {
+            logins: LoginQueue::new(options.threads * LOGINS_WAITING_PER_THREAD_MAX),
+            makes: VecDeque::new(),
+            make_is_next: false,
+            hash_us: HASH_US,
+            calm_hash_us: HASH_US,
+            servers: Calendar::default(),
+            keys: Calendar::default(),
+            resting: 0,
+            closed: false,
+        };
+        Shared {
+            state: Mutex::new(state),
+            more: Condvar::new(),
+            verified: Verified::default(),
+            counters: LoginCounters::default(),
+            options,
+        }
+    }
+
     fn admit(&self, login: Login, within: Duration, share: Share) -> Result<(), Full> {
         let now = (self.options.clock)();
         let mut state = self.state.lock();
-        state.calendar.give_back(login.presented.subject, micros(now));
+        let subject = login.presented.subject;
+        state.calendar(subject).give_back(subject, micros(now));
         let Some(login) = state.logins.join(login) else { return Ok(()) };
-        if state.wait(&login, self.options.threads) > within {
+        // Who is next may try, however slow it was before: else nobody would find out that it is not.
+        let is_next = state.logins.ahead_of(subject) == 0 && state.makes.is_empty();
+        if !is_next && state.wait(&login, self.options.threads) > within {
             return Err(Full);
         }
         state.logins.push(login, share)?;
@@ -219,18 +237,22 @@ impl Shared {
         Busy { retry_after_ms: u32::try_from(retry_after_ms).unwrap_or(u32::MAX) }
     }
 
-    /// The loop of one thread, which rests as long as it has to after each piece of work.
-    fn hash_until_closed(&self, mut rest: impl FnMut() -> Duration) {
+    /// The loop of one thread. It rests after each piece of work for its share of the time for which that kept others waiting.
+    fn hash_until_closed(&self, kept_waiting: impl Fn() -> Duration) {
+        let sharers = u32::try_from(self.options.threads - 1).unwrap_or(u32::MAX).max(1);
         let mut hasher = Hasher::default();
         let mut rested = Duration::ZERO;
         while let Some(work) = self.next_work() {
+            let before = kept_waiting();
             match work {
                 Work::Login(login) => self.hash(*login, rested, &mut hasher),
                 Work::Make(make) => make(&mut hasher),
             }
-            rested = rest();
+            rested = ((kept_waiting() - before) / sharers).min(REST_MAX);
             if !rested.is_zero() {
+                self.state.lock().resting += 1;
                 thread::sleep(rested);
+                self.state.lock().resting -= 1;
             }
         }
     }
@@ -294,27 +316,32 @@ impl State {
 
     /// Clocks give whole milliseconds, which even out over many hashes.
     fn on_hash(&mut self, took_ms: u64, rested: Duration, threads: usize) {
-        let took_us = took_ms.saturating_mul(1000);
+        let took_us = took_ms.saturating_mul(1000).min(HASH_US_MAX);
         let with_rest_us = took_us.saturating_add(rested.as_micros() as u64);
         self.hash_us = (self.hash_us * 15 + with_rest_us) / 16;
-        // As many wait as there are threads: none of them was idle just now.
-        if self.logins.len() >= threads {
+        // As many wait as there are threads, and none rests: none of them was idle just now.
+        if self.logins.len() >= threads && self.resting == 0 {
             let (calm, share) = (self.calm_hash_us, if took_us < self.calm_hash_us { 16 } else { 64 });
             self.calm_hash_us = (calm * (share - 1) + took_us).div_ceil(share);
         }
     }
 
-    /// When a login that is sent away may come back, in milliseconds from now: servers each a hash after the one before, so that
-    /// they find room, and the threads something to do; keys, of which there are few, when half of the queue is done.
+    fn calendar(&mut self, subject: Subject) -> &mut Calendar {
+        match subject {
+            Subject::Server(_) => &mut self.servers,
+            Subject::Key(_) | Subject::Admin => &mut self.keys,
+        }
+    }
+
+    /// When a login that is sent away may come back, in milliseconds from now: each a hash after the one before, so that they
+    /// find room, and the threads something to do. Keys have every second turn, as in the queue.
     fn next_moment(&mut self, subject: Subject, now: UnixMs, threads: usize, bits: u64) -> u64 {
         let (now_us, threads) = (micros(now), threads as u64);
         let queue_us = self.logins.len() as u64 * self.hash_us / threads;
         let earliest = now_us + (RETRY_AFTER_MS_MIN * 1000).max(queue_us / 2);
-        if !matches!(subject, Subject::Server(_)) {
-            let moment = (earliest - now_us) / 1000 + bits % RETRY_AFTER_MS_MIN;
-            return moment.min(LOGIN_RETRY_AFTER_MS_MAX);
-        }
-        match self.calendar.take(subject, now_us, earliest, self.calm_hash_us / threads) {
+        let turns = if matches!(subject, Subject::Server(_)) { 1 } else { 2 };
+        let each_us = turns * self.calm_hash_us / threads;
+        match self.calendar(subject).take(subject, now_us, earliest, each_us) {
             Some(moment) => (moment - now_us).div_ceil(1000),
             // More than there are moments: spread over the later half.
             None => LOGIN_RETRY_AFTER_MS_MAX / 2 + bits % (LOGIN_RETRY_AFTER_MS_MAX / 2),

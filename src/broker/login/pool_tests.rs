@@ -99,16 +99,38 @@ async fn the_time_to_come_back_is_bounded_however_many_are_sent_away() {
 }
 
 #[tokio::test]
-async fn keys_do_not_wait_for_the_moments_of_servers() {
+async fn keys_do_not_wait_for_the_moments_of_servers_and_have_their_own() {
     let pool = pool(LONG);
+    let wait = |subject| u64::from(pool.shared.busy(subject, 0).retry_after_ms);
     for server in 0..5_000 {
-        let presented = presented_by(1 + server);
-        pool.shared.busy(presented.subject, presented.digest.bits());
+        wait(Subject::Server(ServerId(1 + server)));
     }
-    for subject in [Subject::Key(KeyId(1)), Subject::Admin] {
-        let wait = u64::from(pool.shared.busy(subject, u64::MAX).retry_after_ms);
-        assert!((RETRY_AFTER_MS_MIN..2 * RETRY_AFTER_MS_MIN).contains(&wait), "{wait}");
-    }
+    assert!((RETRY_AFTER_MS_MIN..RETRY_AFTER_MS_MIN + 250).contains(&wait(Subject::Admin)));
+    let waits: Vec<u64> = (0..500).map(|key| wait(Subject::Key(KeyId(key)))).collect();
+    let last = 500 * 2 * HASH_US / 1000;
+    assert!((last * 9 / 10..last + 2 * RETRY_AFTER_MS_MIN).contains(&waits[499]), "{waits:?}");
+}
+
+#[tokio::test]
+async fn a_machine_that_slept_through_a_hash_lets_in_all_the_same() {
+    let pool = pool(LONG);
+    (0..100).for_each(|_| pool.shared.state.lock().on_hash(600_000, Duration::from_secs(600), 1));
+    let within = Duration::from_secs(5);
+    assert_eq!(check(&pool, presented_by(1), within).await, Ok(false));
+}
+
+#[test]
+fn a_thread_rests_for_its_share_of_the_time_for_which_it_kept_others_waiting() {
+    let clock: Clock = Arc::new(|| UnixMs(1_700_000_000_000));
+    let options = PoolOptions { threads: 3, timeout: LONG, cost: HashCost::TINY, clock };
+    let shared = Shared::new(options);
+    shared.state.lock().makes.push_back(Box::new(|_| {}));
+    shared.state.lock().closed = true;
+    let kept = std::cell::Cell::new(Duration::ZERO);
+    let began = tokio::time::Instant::now();
+    shared.hash_until_closed(|| kept.replace(kept.get() + Duration::from_millis(40)));
+    assert!(began.elapsed() >= Duration::from_millis(20), "40 ms, with one other");
+    assert_eq!(shared.state.lock().resting, 0);
 }
 
 #[tokio::test]
