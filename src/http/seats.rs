@@ -93,7 +93,7 @@ mod tests {
 mod interleavings {
     use super::*;
 
-    /// Owners take a seat and give it back at the same time; gives how many got one, or had to be refused.
+    /// One has a seat, and two more take one at the same time and give it back.
     fn all_at_once(owners: [u32; 2], each_max: u32, all_max: u32) {
         loom::model(move || {
             let seats = Seats::new(each_max, all_max);
