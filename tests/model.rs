@@ -19,6 +19,8 @@ mod driver;
 mod inputs;
 #[path = "model/naive.rs"]
 mod naive;
+#[path = "model/outcomes.rs"]
+mod outcomes;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

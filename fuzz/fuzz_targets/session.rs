@@ -11,6 +11,8 @@ mod driver;
 mod inputs;
 #[path = "../../tests/model/naive.rs"]
 mod naive;
+#[path = "../../tests/model/outcomes.rs"]
+mod outcomes;
 #[allow(dead_code, reason = "each test uses a part of it")]
 #[path = "../../tests/support/mod.rs"]
 mod support;

@@ -8,6 +8,7 @@ mod backoff;
 mod dial;
 mod error;
 mod event;
+mod gathering;
 mod ledger;
 mod ledger_entries;
 mod ledger_file;

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::backoff::Backoff;
 use super::error::ClientError;
+use super::gathering::Gathering;
 use super::ledger::{Entry, Ledger, LedgerError};
 use super::online::Online;
 use super::options::PluginOptions;
@@ -50,6 +51,7 @@ pub(super) struct PluginTask<H> {
     reports: Vec<Report>,
     /// Of the ledger's outcomes, those that are not on this connection yet.
     unsent: VecDeque<Seq>,
+    gathering: Gathering,
     session: Session,
     stopping: Option<Instant>,
 }
@@ -105,6 +107,7 @@ impl<H: PluginHandler> PluginTask<H> {
             ticket: None,
             reports: Vec::new(),
             unsent: VecDeque::new(),
+            gathering: Gathering::new(options.gather_reports),
             session: Session::default(),
             stopping: None,
         })
@@ -170,6 +173,7 @@ impl<H: PluginHandler> PluginTask<H> {
             Err(_) => return End::lost("connecting took too long"),
         };
         self.session = Session::default();
+        self.gathering.begin_anew();
         self.unsent.clear();
         self.take_queue();
         if let Err(error) = self.write_down().await {
@@ -193,6 +197,7 @@ impl<H: PluginHandler> PluginTask<H> {
         let tick = sleep(self.session.silence.tick_length());
         tokio::pin!(tick);
         tick.as_mut().reset(Instant::now() + self.session.silence.tick_length());
+        let mut gathered = pin!(sleep(Duration::ZERO));
         let shared = Arc::clone(&self.shared);
         // One that goes on waiting from turn to turn: getting in line and out again costs two locks.
         let mut woken = pin!(shared.wake.notified());
@@ -210,6 +215,10 @@ impl<H: PluginHandler> PluginTask<H> {
                 self.fill();
                 send_frames(socket, &mut self.session.out).await?;
             }
+            let held = self.held_until();
+            if let Some(until) = held.filter(|until| *until != gathered.deadline()) {
+                gathered.as_mut().reset(until);
+            }
             tokio::select! {
                 // What there is most of first.
                 biased;
@@ -220,6 +229,7 @@ impl<H: PluginHandler> PluginTask<H> {
                     }
                 }
                 () = &mut woken => woken.set(shared.wake.notified()),
+                () = &mut gathered, if held.is_some() => {}
                 () = &mut tick => {}
             }
             self.take_queue();
@@ -371,6 +381,12 @@ impl<H: PluginHandler> PluginTask<H> {
         self.ledger.finish(self.reports.drain(..), &mut self.unsent)
     }
 
+    /// Until when the reports that are not sent wait for others to go with.
+    fn held_until(&self) -> Option<Instant> {
+        let sends = self.session.welcomed && self.stopping.is_none() && !self.unsent.is_empty();
+        sends.then(|| self.gathering.held_until(self.unsent.len(), self.window, Instant::now())).flatten()
+    }
+
     /// Appends everything that can be sent now.
     fn fill(&mut self) {
         if !self.session.welcomed {
@@ -381,6 +397,10 @@ impl<H: PluginHandler> PluginTask<H> {
             let frame = Request::Players { kind, players: List::from(&players) };
             frame.encode(&mut self.session.out).expect("names and counts are checked on the way in");
         }
+        if self.unsent.is_empty() || self.held_until().is_some() {
+            return;
+        }
+        self.gathering.on_sent(Instant::now());
         let ledger = &self.ledger;
         let finished = |seq: &Seq| match ledger.entry(*seq) {
             Some(Entry::Finished(report)) => Some(report),

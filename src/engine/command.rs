@@ -77,6 +77,8 @@ pub(super) enum Flag {
     WentInTurn = 1024,
     /// The store at rest has a row of it as a live one.
     AtRest = 2048,
+    /// Ended, which is not durable yet: what follows it in its ordered order waits for that.
+    Ending = 4096,
 }
 
 /// What most commands lack.

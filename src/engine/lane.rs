@@ -123,7 +123,7 @@ impl Lane {
             .filter(|next| commands[*next].after().is_some())
     }
 
-    /// Whether a command of an ordered order waits for one before it.
+    /// Whether a command of an ordered order waits for one before it, which has not ended durably.
     ///
     /// An ended one in between says nothing of those before it, unless it went out when all of them had ended.
     pub(super) fn is_blocked(&self, commands: &Slab<Command>, slot: u32) -> bool {
@@ -134,10 +134,11 @@ impl Lane {
         let order = command.order();
         let own = self.position_after(commands, command.seq) - 1;
         let before = self.slots.range(..own).rev().map(|before| &commands[*before]);
+        let waited_for = |before: &&Command| !before.status.is_terminal() || before.is(Flag::Ending);
         before
             .take_while(|before| before.order() == order)
-            .find(|before| !before.status.is_terminal() || before.is(Flag::WentInTurn))
-            .is_some_and(|before| !before.status.is_terminal())
+            .find(|before| waited_for(before) || before.is(Flag::WentInTurn))
+            .is_some_and(|before| waited_for(&before))
     }
 
     // ------------------------------------------------------------ candidates

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::command::{Command, Flag};
 use super::io::{AcceptedCommand, AcceptedRow, Change, EventKind, Input, Note, Output, Status, StatusChange};
+use super::outbox::Held;
 use super::shard::Shard;
 use crate::ids::{CommandId, OrderId, Seq};
 use crate::time::UnixMs;
@@ -276,16 +277,39 @@ impl Shard {
         }
     }
 
-    /// An ended command lets its successor go, and makes room.
+    /// An ended command makes room, and lets its successor go: once its end is durable. A crash would undo the end, and the
+    /// successor would have overtaken it; only what has expired stays so.
     fn on_ended(&mut self, slot: u32) {
         let place = self.commands[slot].server;
-        if let Some(next) = self.servers[place].lane.successor(&self.commands, slot) {
-            let command = &self.commands[next];
-            if command.status == Status::Pending && command.is_due(self.now) {
-                self.make_ready(next);
-            }
+        if self.commands[slot].status == Status::Expired {
+            self.let_successor_go(slot);
+        } else if self.servers[place].lane.successor(&self.commands, slot).is_some() {
+            self.commands[slot].set(Flag::Ending, true);
+            self.endings.push(slot);
         }
         self.check_full(place);
+    }
+
+    /// What ended in this step, whose changes are all made by now, waits until they are durable.
+    pub(super) fn hold_endings(&mut self) {
+        for slot in self.endings.drain(..) {
+            self.outbox.hold(Held::Ended(slot));
+        }
+    }
+
+    /// A command's end is durable.
+    pub(super) fn on_end_durable(&mut self, slot: u32) {
+        self.commands[slot].set(Flag::Ending, false);
+        self.let_successor_go(slot);
+    }
+
+    fn let_successor_go(&mut self, slot: u32) {
+        let place = self.commands[slot].server;
+        let Some(next) = self.servers[place].lane.successor(&self.commands, slot) else { return };
+        let command = &self.commands[next];
+        if command.status == Status::Pending && command.is_due(self.now) {
+            self.make_ready(next);
+        }
     }
 
     /// A pending command whose time has come will be looked at by dispatch.

@@ -12,6 +12,8 @@ pub(super) enum Held {
     Output(Output),
     /// An accepted command of a server of this shard enters its queue.
     Accept(u32),
+    /// The end of a command of an ordered order: the next one may go.
+    Ended(u32),
     /// Commands of this shard's servers are resent.
     Resent(Vec<(CommandId, u32)>),
     /// A session begins, with its `Welcome`.

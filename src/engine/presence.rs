@@ -7,16 +7,23 @@ use crate::ids::{ConnId, ServerId};
 
 impl Shard {
     pub(super) fn handle_players(&mut self, conn: ConnId, news: &PlayerNews) {
-        if let Some(place) = self.place_of(conn) {
-            self.on_player_news(place, news);
+        let Some(place) = self.place_of(conn) else { return };
+        if let Some(session) = &mut self.servers[place].session {
+            session.tells_players = true;
         }
+        self.on_player_news(place, news);
     }
 
+    /// News over REST may be overtaken by a connection: while that tells who is online itself, they are of the past.
     pub(super) fn handle_poll_players(&mut self, from: ReplyTo, server: ServerId, news: &[PlayerNews]) {
         let reply = match self.servers.find_registered(server) {
             None => Reply::Refused(Refusal::UnknownServer(server)),
             Some(place) => {
-                self.servers[place].last_seen_at = Some(self.now);
+                let server = &mut self.servers[place];
+                server.last_seen_at = Some(self.now);
+                let overtaken = server.session.as_ref().is_some_and(|session| session.tells_players);
+                self.counters.stale_inputs += u64::from(overtaken);
+                let news = if overtaken { &[] } else { news };
                 let released = news.iter().map(|news| self.on_player_news(place, news)).sum();
                 Reply::Released { released }
             }

@@ -154,6 +154,7 @@ impl Shard {
         }
         let intents = std::mem::take(&mut self.intents);
         self.resend_collected(&intents);
+        self.hold_endings();
         self.outbox.swap(out);
     }
 

@@ -218,7 +218,8 @@ fn counts(command: &Command, result: &CommandResult) -> bool {
         Status::Pending => {
             result.attempt == Some(command.attempt) || (result.attempt.is_none() && command.is_lost())
         }
-        Status::InDoubt => attempt == command.attempt && result.outcome != Outcome::InDoubt,
+        // It was started, so that its player was absent is told of another delivery, before that one.
+        Status::InDoubt => !matches!(result.outcome, Outcome::InDoubt | Outcome::AwaitingPlayer),
         // An earlier delivery of the same attempt found the player absent, or no delivery was answered in time. Once
         // confirmed it leaves the plugin's ledger, so it counts now or never.
         Status::AwaitingPlayer | Status::Failed => {

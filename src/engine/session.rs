@@ -20,6 +20,8 @@ pub(super) struct Session {
     pub(super) outstanding: u32,
     /// Its `Welcome` has gone.
     pub(super) welcomed: bool,
+    /// It has said who is online: nobody else knows better.
+    pub(super) tells_players: bool,
 }
 
 impl Session {
@@ -49,7 +51,9 @@ impl Shard {
         self.epochs += 1;
         let epoch = SessionEpoch(u64::from(self.boot) << 32 | u64::from(self.epochs));
         let window = hello.window.min(WINDOW_MAX);
-        let session = Session { conn, window, outstanding: kept.len() as u32, welcomed: false };
+        let tells_players = hello.players.is_some();
+        let outstanding = kept.len() as u32;
+        let session = Session { conn, window, outstanding, welcomed: false, tells_players };
         self.servers[place].session = Some(session);
         self.on_new_session_players(place, hello.players);
         self.welcome(place, conn, epoch, forget, !hello.in_doubt.is_empty());

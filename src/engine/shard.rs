@@ -43,6 +43,8 @@ pub struct Shard {
     pub(super) fired: Vec<Timer>,
     /// Room for slots of one batch, kept so that it need not be allocated each time.
     pub(super) scratch: Vec<u32>,
+    /// Commands that ended in this step and that others wait for.
+    pub(super) endings: Vec<u32>,
     /// More timers are due than one step may fire.
     pub(super) timers_left: bool,
     /// Servers that may be sent something, in turn.
@@ -73,6 +75,7 @@ impl Shard {
             wheel: Wheel::new(now),
             fired: Vec::new(),
             scratch: Vec::new(),
+            endings: Vec::new(),
             timers_left: false,
             ring: VecDeque::new(),
             removals: VecDeque::new(),
@@ -97,6 +100,7 @@ impl Shard {
         self.sweep_some();
         self.free_some();
         self.dispatch();
+        self.hold_endings();
         self.outbox.swap(out);
     }
 
@@ -169,6 +173,7 @@ impl Shard {
             match held {
                 Held::Output(output) => self.outbox.send_now(output),
                 Held::Accept(slot) => self.accept(slot),
+                Held::Ended(slot) => self.on_end_durable(slot),
                 Held::Resent(commands) => self.resend_collected(&commands),
                 Held::Welcome(server, conn, output) => {
                     self.outbox.send_now(*output);

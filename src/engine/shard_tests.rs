@@ -305,6 +305,61 @@ fn a_late_failure_of_an_unanswered_command_is_an_answer() {
 }
 
 #[test]
+fn the_next_of_an_ordered_order_goes_once_the_end_before_it_is_durable() {
+    let mut rig = Rig::new();
+    rig.connect(1, hello(10));
+    let ordered = NewOrder { ordered: true, ..order(vec![command("a"), command("b"), command("c")]) };
+    let (_, ids) = rig.publish(ordered);
+    rig.auto = false;
+    let from = rig.reply_to();
+    let out = rig.results(1, vec![result(ids[0].seq, Outcome::Completed)]);
+    let cancel = Input::Operate { from, id: ids[1], operation: Operation::Cancel };
+    let cancelled = rig.step(cancel);
+    let waited = rig.wait(40_000);
+    for out in [&out, &cancelled, &waited] {
+        assert!(delivered(out, 1).is_empty(), "a crash would undo what is not durable");
+    }
+    rig.auto = true;
+    assert_eq!(delivered(&rig.step(Input::Tick), 1), [ids[2].seq]);
+}
+
+#[test]
+fn that_its_player_was_absent_is_no_news_of_a_command_in_doubt() {
+    let mut rig = Rig::new();
+    let id = rig.publish_one(for_player("a", "Steve"));
+    rig.connect(1, hello(10));
+    rig.connect(2, Hello { in_doubt: vec![id.seq], ..hello(10) });
+    assert_eq!(rig.status(id), Status::InDoubt);
+    let absent = CommandResult { attempt: Some(1), ..result(id.seq, Outcome::AwaitingPlayer) };
+    rig.results(2, vec![absent]);
+    assert_eq!(rig.status(id), Status::InDoubt, "told late, of a delivery before");
+    rig.results(2, vec![CommandResult { attempt: Some(1), ..result(id.seq, Outcome::Completed) }]);
+    assert_eq!(rig.status(id), Status::Completed);
+}
+
+#[test]
+fn news_over_rest_do_not_outlive_a_connection_that_tells_who_is_online() {
+    let mut rig = Rig::new();
+    let left = |rig: &mut Rig| {
+        let news = vec![PlayerNews::Left(vec![player("Steve")])];
+        rig.ask(|from| Input::PollPlayers { from, server: SERVER, news })
+    };
+    rig.connect(1, Hello { players: Some(vec![player("Steve")]), ..hello(10) });
+    assert!(matches!(left(&mut rig), Reply::Released { released: 0 }));
+    let id = rig.publish_one(for_player("a", "Steve"));
+    assert_eq!(rig.status(id), Status::Delivered, "asked before the hello, answered after it");
+    // One that does not tell leaves it to REST.
+    rig.connect(2, hello(10));
+    left(&mut rig);
+    let id = rig.publish_one(for_player("b", "Steve"));
+    assert_eq!(rig.status(id), Status::AwaitingPlayer);
+    rig.step(Input::Players { conn: ConnId(2), news: PlayerNews::Joined(vec![player("Steve")]) });
+    left(&mut rig);
+    let id = rig.publish_one(for_player("c", "Steve"));
+    assert_eq!(rig.status(id), Status::Delivered);
+}
+
+#[test]
 fn a_plugin_that_calls_an_online_player_absent_is_not_asked_in_a_loop() {
     let mut rig = Rig::new();
     rig.connect(1, Hello { players: Some(vec![player("Steve")]), ..hello(10) });

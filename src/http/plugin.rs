@@ -194,6 +194,8 @@ fn read_results(server: ServerId, results: &[ResultBody]) -> Result<Vec<CommandR
 }
 
 /// Reports who is online
+///
+/// Changes nothing while the server's connection tells that itself: this request may be older.
 #[utoipa::path(post, path = paths::PLUGIN_PLAYERS, tag = "plugin", operation_id = "report_players",
     security(("server_token" = [])), request_body = PlayersBody,
     responses((status = 200, description = "Noted.", body = Released)))]

@@ -248,6 +248,30 @@ async fn what_is_not_confirmed_is_named_and_reported_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn reports_soon_after_others_go_together() {
+    let broker = Broker::listen().await;
+    let options = PluginOptions { gather_reports: Duration::from_secs(3600), window: 16, ..broker.plugin() };
+    let client = PluginClient::start(options, noting(&Ran::default(), true)).await.unwrap();
+    let (mut peer, _) = broker.welcome_plugin(&[]).await;
+    let numbers = |results: Vec<(u64, u16, Outcome)>| results.iter().map(|(id, ..)| *id).collect::<Vec<_>>();
+    peer.deliver(&[(64, 1)]).await;
+    assert_eq!(numbers(peer.results().await.1), [64], "the first goes at once");
+    // A quarter of the window is as much as is held back.
+    for id in 65..=68 {
+        peer.deliver(&[(id, 1)]).await;
+    }
+    assert_eq!(numbers(peer.results().await.1), [65, 66, 67, 68]);
+    peer.deliver(&[(69, 1)]).await;
+    peer.send(&[Response::Ping { nonce: 7 }]).await;
+    assert!(matches!(request(&peer.next().await), Request::Pong { nonce: 7 }), "not before the pong");
+    let stopping = tokio::spawn(async move { client.stop().await });
+    let (batch, results) = peer.results().await;
+    assert_eq!(numbers(results), [69], "a client that stops holds nothing back");
+    peer.send(&[Response::Confirm { batch }]).await;
+    soon("the stop", stopping).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_still_runs_is_named_as_started_and_reported_on_the_new_connection() {
     let broker = Broker::listen().await;
     let ran = Ran::default();

@@ -24,7 +24,14 @@ const ALL: [Status; 8] = [
 impl Driver {
     /// Follows what came out of the shards; then nothing may be left that should have gone out.
     pub(crate) fn follow(&mut self) {
-        for (_, output) in std::mem::take(&mut self.world.outputs) {
+        let (undurable, ends) = (self.world.ending(), std::mem::take(&mut self.world.ends));
+        let all = ends.iter().flat_map(|(_, ids)| ids).chain(&undurable);
+        self.naive.ending = all.copied().collect();
+        let mut ends = ends.into_iter().peekable();
+        for (index, (_, output)) in std::mem::take(&mut self.world.outputs).into_iter().enumerate() {
+            while let Some((_, ids)) = ends.next_if(|(before, _)| *before <= index) {
+                self.naive.on_ends_durable(&ids);
+            }
             match output {
                 Output::Plugin { conn, message } => self.on_message(conn, message),
                 Output::Reply { to, reply } => self.on_reply(to.request, reply),
@@ -32,6 +39,8 @@ impl Driver {
                 Output::Forward { .. } => unreachable!("the world carries forwards"),
             }
         }
+        ends.for_each(|(_, ids)| self.naive.on_ends_durable(&ids));
+        self.naive.ending = undurable;
         for server in self.naive.servers.keys().copied().collect::<Vec<_>>() {
             let left = self.naive.push_next(server);
             assert!(left.is_none(), "{left:?} should have gone out");

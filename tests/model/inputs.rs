@@ -355,10 +355,17 @@ impl Driver {
             1 => ("joined", PlayerNews::Joined(players)),
             _ => ("left", PlayerNews::Left(players)),
         };
-        self.note(format!("players of {server}: {what} {names:?}"));
-        let released = self.naive.players(server, what, &names);
         let shard = self.world.shard_of(server);
-        match self.naive.servers[&server].session.as_ref().map(|session| session.conn) {
+        let by_rest = self.random.chance(1, 4);
+        let session = self.naive.servers.get_mut(&server).and_then(|server| server.session.as_mut());
+        let conn = session.as_ref().filter(|_| !by_rest).map(|session| session.conn);
+        let overtaken = by_rest && session.as_ref().is_some_and(|session| session.tells);
+        if let Some(session) = session.filter(|_| !by_rest) {
+            session.tells = true;
+        }
+        self.note(format!("players of {server}: {what} {names:?} by {conn:?}"));
+        let released = if overtaken { 0 } else { self.naive.players(server, what, &names) };
+        match conn {
             Some(conn) => drop(self.input(shard, Input::Players { conn, news })),
             None => {
                 let news = vec![news];

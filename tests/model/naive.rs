@@ -1,7 +1,6 @@
-//! The naive queue: one list of commands, and the rules of a command's life written as plainly as possible. Slow on
-//! purpose; must never share code with the engine.
+//! The naive queue: the rules of a command's life as plainly as possible. Slow; must never share code with the engine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fluxrelay::engine::{Note, Outcome, Status};
 use fluxrelay::ids::{CommandId, ConnId, OrderId, Seq, ServerId};
@@ -48,6 +47,7 @@ pub(crate) struct Session {
     pub(crate) conn: ConnId,
     pub(crate) window: u32,
     pub(crate) welcomed: bool,
+    pub(crate) tells: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -70,6 +70,8 @@ pub(crate) struct Naive {
     /// Of each key: its body, and the order.
     pub(crate) keys: BTreeMap<u64, (u64, OrderId)>,
     pub(crate) orders: BTreeMap<OrderId, Vec<CommandId>>,
+    /// Those whose end is not durable; one whose time is over is not among them.
+    pub(crate) ending: BTreeSet<CommandId>,
 }
 
 pub(crate) fn terminal(status: Status) -> bool {
@@ -77,7 +79,7 @@ pub(crate) fn terminal(status: Status) -> bool {
 }
 
 impl Command {
-    fn enter(&mut self, now: UnixMs, status: Status, note: Note) {
+    pub(crate) fn enter(&mut self, now: UnixMs, status: Status, note: Note) {
         self.status = status;
         self.note = note;
         self.status_at = now;
@@ -93,7 +95,7 @@ impl Command {
     }
 
     /// A delivery came to nothing.
-    fn unanswered(&mut self, now: UnixMs, note: Note) {
+    pub(crate) fn unanswered(&mut self, now: UnixMs, note: Note) {
         self.unanswered += 1;
         if self.unanswered > UNANSWERED_MAX {
             self.enter(now, Status::Failed, Note::Unanswered);
@@ -108,7 +110,7 @@ impl Command {
         self.deadline = UnixMs(now.0 + ACK_DEADLINE);
     }
 
-    fn failed(&mut self, now: UnixMs) {
+    pub(crate) fn failed(&mut self, now: UnixMs) {
         self.unanswered = 0;
         let Some(delay) = RETRIES.get(usize::from(self.retries)) else {
             return self.enter(now, Status::Failed, Note::RetriesExhausted);
@@ -143,7 +145,7 @@ impl Command {
     }
 
     /// Whether a result says something new.
-    fn counts(&self, outcome: Outcome, named: Option<u16>) -> bool {
+    pub(crate) fn counts(&self, outcome: Outcome, named: Option<u16>) -> bool {
         let attempt = named.unwrap_or(self.attempt);
         if attempt != self.attempt {
             return attempt == self.attempt + 1;
@@ -154,12 +156,12 @@ impl Command {
         match self.status {
             Status::Delivered => attempt == self.attempt,
             Status::Pending => named == Some(self.attempt) || (named.is_none() && self.is_lost()),
-            Status::InDoubt => attempt == self.attempt && outcome != Outcome::InDoubt,
+            Status::InDoubt => !matches!(outcome, Outcome::InDoubt | Outcome::AwaitingPlayer),
             _ => self.waits_unrun() && named == Some(self.attempt) && outcome != Outcome::AwaitingPlayer,
         }
     }
 
-    fn waits_unrun(&self) -> bool {
+    pub(crate) fn waits_unrun(&self) -> bool {
         matches!((self.status, self.note), (Status::AwaitingPlayer, _) | (Status::Failed, Note::Unanswered))
     }
 }
@@ -184,11 +186,14 @@ impl Naive {
         mine.map(|(id, _)| *id).collect()
     }
 
-    /// An earlier command of the same ordered order on the same server has not ended.
+    /// An earlier command of the same ordered order on the same server has not ended durably.
     fn is_blocked(&self, id: CommandId) -> bool {
         let command = &self.commands[&id];
-        let mut before = self.commands.range(..id).filter(|(other, _)| other.server == id.server);
-        command.ordered && before.any(|(_, before)| before.order == command.order && !terminal(before.status))
+        let before = self.commands.range(..id).filter(|(other, _)| other.server == id.server);
+        let mut before = before.filter(|(_, before)| before.order == command.order);
+        let waits =
+            |(id, before): (&CommandId, &Command)| !terminal(before.status) || self.ending.contains(id);
+        command.ordered && before.any(waits)
     }
 
     /// What time alone does.
@@ -235,38 +240,48 @@ impl Naive {
         self.commands.iter().filter(|(id, command)| id.server == server && out(command)).count() as u32
     }
 
-    /// Hands out the first command that may go out now, if any; whoever is passed over for an absent player waits for
-    /// the player from now on.
+    /// Hands out the first command that may go out now, if any.
     pub(crate) fn take_next(&mut self, server: ServerId, polled: bool) -> Option<CommandId> {
+        let id = self.first_ready(server)?;
+        self.commands.get_mut(&id).expect("just found").deliver(self.now, polled);
+        Some(id)
+    }
+
+    /// The first command that may go out now; whoever is passed over for an absent player waits for the player from now on.
+    fn first_ready(&mut self, server: ServerId) -> Option<CommandId> {
         for id in self.of(server) {
             let command = &self.commands[&id];
             if command.status != Status::Pending || !command.is_due(self.now) || self.is_blocked(id) {
                 continue;
             }
-            let absent = command.online
-                && command
-                    .player
-                    .as_ref()
-                    .is_some_and(|player| self.servers[&server].presence(player) == Some(false));
-            let now = self.now;
-            let command = self.commands.get_mut(&id).expect("just listed");
-            if absent {
-                command.enter(now, Status::AwaitingPlayer, Note::PlayerAbsent);
-            } else {
-                command.deliver(now, polled);
+            let presence = |player: &String| self.servers[&server].presence(player);
+            if !command.online || command.player.as_ref().and_then(presence) != Some(false) {
                 return Some(id);
             }
+            let command = self.commands.get_mut(&id).expect("just listed");
+            command.enter(self.now, Status::AwaitingPlayer, Note::PlayerAbsent);
         }
         None
     }
 
+    fn may_push(&self, server: ServerId) -> bool {
+        let session = self.servers[&server].session.as_ref();
+        session.is_some_and(|session| session.welcomed && self.outstanding(server) < session.window)
+    }
+
     /// What the connection of a server is sent next, if anything.
     pub(crate) fn push_next(&mut self, server: ServerId) -> Option<CommandId> {
-        let session = self.servers[&server].session.as_ref()?;
-        if !session.welcomed || self.outstanding(server) >= session.window {
-            return None;
+        if self.may_push(server) { self.take_next(server, false) } else { None }
+    }
+
+    /// These ends are about to be durable: until now the shard looked at all but what waits for them.
+    pub(crate) fn on_ends_durable(&mut self, ids: &[CommandId]) {
+        for server in ids.iter().map(|id| id.server).collect::<BTreeSet<_>>() {
+            if self.may_push(server) {
+                self.first_ready(server);
+            }
         }
-        self.take_next(server, false)
+        self.ending.retain(|id| !ids.contains(id));
     }
 
     // ------------------------------------------------------------ sessions
@@ -317,10 +332,10 @@ impl Naive {
             }
         }
         self.lose(server, &kept);
-        let window = hello.window;
+        let (window, tells) = (hello.window, hello.players.is_some());
         let of_server = self.servers.get_mut(&server).expect("it is known");
         of_server.forget_players();
-        of_server.session = Some(Session { conn, window, welcomed: false });
+        of_server.session = Some(Session { conn, window, welcomed: false, tells });
         if let Some(players) = &hello.players {
             let names: Vec<String> = players.iter().map(|player| player.name.to_string()).collect();
             self.players(server, "online", &names);
@@ -328,7 +343,7 @@ impl Naive {
         forget
     }
 
-    fn live(&mut self, id: CommandId) -> Option<&mut Command> {
+    pub(crate) fn live(&mut self, id: CommandId) -> Option<&mut Command> {
         self.commands.get_mut(&id).filter(|command| command.visible && !terminal(command.status))
     }
 
@@ -361,7 +376,7 @@ impl Naive {
         }
     }
 
-    /// News of players; returns how many commands were released.
+    /// News of players, over REST or the session; returns how many commands were released.
     pub(crate) fn players(&mut self, server: ServerId, what: &str, names: &[String]) -> u32 {
         let of_server = self.servers.get_mut(&server).expect("it is known");
         if what == "online" {
@@ -386,58 +401,6 @@ impl Naive {
             }
         }
         released
-    }
-
-    // ------------------------------------------------------------ results
-
-    /// Returns whether it was for a command that had not ended.
-    pub(crate) fn result(
-        &mut self,
-        id: CommandId,
-        outcome: Outcome,
-        named: Option<u16>,
-        words: bool,
-    ) -> bool {
-        let now = self.now;
-        let servers = self.servers.clone();
-        let Some(command) = self.live(id) else { return false };
-        if !command.counts(outcome, named) {
-            return true;
-        }
-        let ahead = named.map_or(0, |named| named.saturating_sub(command.attempt));
-        if outcome != Outcome::Completed && !(outcome == Outcome::InDoubt && command.rerun) {
-            command.attempt += ahead;
-            command.retries = command.retries.saturating_add(ahead);
-        }
-        match outcome {
-            Outcome::Completed => {
-                if words || command.status != Status::Delivered {
-                    command.attempt = named.unwrap_or(command.attempt);
-                }
-                command.unanswered = 0;
-                command.enter(now, Status::Completed, Note::None);
-            }
-            Outcome::Failed => command.failed(now),
-            Outcome::InDoubt if command.rerun && command.waits_unrun() => {}
-            Outcome::InDoubt if command.rerun => command.unanswered(now, Note::Rerun),
-            Outcome::InDoubt => {
-                command.unanswered = 0;
-                command.enter(now, Status::InDoubt, Note::PluginInDoubt);
-            }
-            Outcome::AwaitingPlayer => match &command.player {
-                None => command.failed(now),
-                Some(player) => {
-                    let online = servers[&id.server].presence(player) == Some(true);
-                    command.absent_answers = if online { command.absent_answers + 1 } else { 0 };
-                    command.unanswered = 0;
-                    command.enter(now, Status::AwaitingPlayer, Note::PlayerAbsent);
-                    if command.absent_answers == 1 && command.status == Status::AwaitingPlayer {
-                        command.enter(now, Status::Pending, Note::PlayerJoined);
-                    }
-                }
-            },
-        }
-        true
     }
 
     // ------------------------------------------------------------ the rest

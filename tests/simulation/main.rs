@@ -118,6 +118,7 @@ fn run_seeds(first: u64, seeds: u64) -> Counts {
                         return;
                     }
                     let Ok((_, counts)) = catch_unwind(AssertUnwindSafe(|| story(seed, false))) else {
+                        eprintln!("seed {seed} failed");
                         failures.lock().push(seed);
                         failed.store(setting("FLUXRELAY_SIM_ALL").is_none(), Ordering::Relaxed);
                         continue;

@@ -1,10 +1,10 @@
 //! A broker without threads: shards, what is on its way between them, a disk, and the time. Must never let an
 //! output out that a shard did not give.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use fluxrelay::engine::{ImagePart, Input, Output, Query, Reply, ReplyTo, Settings, Shard};
-use fluxrelay::ids::{ConnId, FrameNo, ServerId, ShardNo, StoreId};
+use fluxrelay::engine::{Change, ImagePart, Input, Output, Query, Reply, ReplyTo, Settings, Shard, Status};
+use fluxrelay::ids::{CommandId, ConnId, FrameNo, ServerId, ShardNo, StoreId};
 use fluxrelay::time::UnixMs;
 
 use super::disk::{Disk, Frame};
@@ -23,6 +23,8 @@ pub(crate) struct World {
     pub(crate) servers: BTreeMap<ServerId, StoreId>,
     /// What the shards asked for, in order, except forwards; whoever looks takes it.
     pub(crate) outputs: Vec<(UnixMs, Output)>,
+    /// Commands whose end became durable since somebody looked, those of each frame with the number of outputs before that.
+    pub(crate) ends: Vec<(usize, Vec<CommandId>)>,
     /// Frames become durable only by [`World::make_durable`].
     pub(crate) disk_is_slow: bool,
     /// Forwards arrive only by [`World::deliver_forwards`].
@@ -54,6 +56,7 @@ impl World {
             disk: Disk::default(),
             servers: BTreeMap::new(),
             outputs: Vec::new(),
+            ends: Vec::new(),
             disk_is_slow: false,
             forwards_are_slow: false,
             sealed: VecDeque::new(),
@@ -164,10 +167,17 @@ impl World {
         let count = frames.min(self.sealed.len());
         for frame in self.sealed.drain(..count).collect::<Vec<_>>() {
             let (shard, no) = (frame.shard, frame.no);
+            let before = self.outputs.len();
+            self.ends.push((before, ended(&frame.changes).collect()));
             self.disk.append(frame);
             self.step(shard, Input::Durable(no));
         }
         count > 0
+    }
+
+    /// Commands whose end is in a frame that is not durable.
+    pub(crate) fn ending(&self) -> BTreeSet<CommandId> {
+        self.sealed.iter().flat_map(|frame| ended(&frame.changes)).collect()
     }
 
     /// How many frames were ever sealed, and how many of them are durable.
@@ -293,4 +303,18 @@ impl World {
         self.take(out);
         self.settle();
     }
+}
+
+/// The commands that end by these changes, but for those whose time is over: that a crash does not undo.
+fn ended(changes: &[Change]) -> impl Iterator<Item = CommandId> {
+    changes.iter().flat_map(|change| match change {
+        Change::Completed(change) => {
+            let server = change.server;
+            change.commands.iter().map(|(seq, _)| CommandId { server, seq: *seq }).collect()
+        }
+        Change::Status(change) if matches!(change.status, Status::Completed | Status::Cancelled) => {
+            vec![change.id]
+        }
+        _ => Vec::new(),
+    })
 }
