@@ -221,6 +221,9 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("client", &["ids", "time", "limits", "protocol", "carrier", "tls", "priority"]),
+    ("values", &["limits"]),
+    ("progress", &[]),
+    ("load", &["values", "progress"]),
 ];
 
 #[test]

@@ -30,7 +30,8 @@ pub struct PluginOptions {
     pub tls: Option<ClientTls>,
     /// The server's token, `<server id>.<secret>`.
     pub token: String,
-    /// Commands delivered and not yet reported, at most: 1 to `WINDOW_MAX`. More is faster, less is fairer to memory.
+    /// Commands delivered and not yet reported, at most: 0 to `WINDOW_MAX`. More is faster, less is fairer to memory; with
+    /// 0 nothing is delivered until [`super::PluginClient::set_window`].
     pub window: u32,
     /// Where to write down what runs; `None` keeps it in memory (see [`super::Ledger::in_memory`]).
     pub ledger: Option<PathBuf>,
@@ -87,8 +88,8 @@ impl PluginOptions {
 
     pub(super) fn check(&self) -> Result<(), OptionsError> {
         self.server()?;
-        if !(1..=WINDOW_MAX).contains(&self.window) {
-            return Err(OptionsError::Range { option: "window", min: 1, max: u64::from(WINDOW_MAX) });
+        if self.window > WINDOW_MAX {
+            return Err(OptionsError::Range { option: "window", min: 0, max: u64::from(WINDOW_MAX) });
         }
         Ok(())
     }
