@@ -32,4 +32,4 @@ pub(crate) use text::{number, numbered, spread};
 pub use throughput::Throughput;
 pub use times::Quantiles;
 pub(crate) use times::{histogram, note_time};
-pub use usage::{Spent, Usage, Used, disk_bytes, usage, usage_of_all};
+pub use usage::{Spent, Usage, Used, children, disk_bytes, usage, usage_of_all};

@@ -53,7 +53,7 @@ fn times(pid: u32) -> Option<[Duration; 4]> {
 }
 
 /// The processes that one has started and that live.
-fn children(pid: u32) -> Vec<u32> {
+pub fn children(pid: u32) -> Vec<u32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
