@@ -124,7 +124,12 @@ fn functions(text: &str) -> Vec<(String, usize, usize)> {
         if line.ends_with(';') || line.ends_with('}') {
             continue;
         }
-        let close = format!("{}}}", " ".repeat(indent));
+        let (close, declared) = (format!("{}}}", " ".repeat(indent)), format!("{})", " ".repeat(indent)));
+        // A trait's, over several lines, without a body.
+        let signature = lines[start..].iter().find(|line| line.starts_with(&declared));
+        if line.ends_with('(') && signature.is_some_and(|line| line.ends_with(';')) {
+            continue;
+        }
         let end =
             lines[start..].iter().position(|line| *line == close || line.starts_with(&format!("{close},")));
         found.extend(end.map(|end| (name.to_owned(), start + 1, end + 1)));
@@ -162,6 +167,8 @@ fn functions_fit_a_screen() {
 fn the_length_of_functions_is_measured() {
     let text = "impl A {\n    pub(super) async fn a(\n        b: u8,\n    ) -> u8 {\n        b\n    }\n\n    fn c() {}\n}\n";
     assert_eq!(functions(text), [("a".to_owned(), 2, 5)]);
+    let text = "trait A {\n    fn a(\n        b: u8,\n    ) -> u8;\n\n    fn c() {\n        d()\n    }\n}\n";
+    assert_eq!(functions(text), [("c".to_owned(), 6, 3)]);
 }
 
 /// Layers and what each may import of this crate. `cli` and `main` may import everything.

@@ -15,7 +15,6 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::child::{Folder, Peer, Program};
-use crate::kind::Kind;
 use crate::pipe::{self, Pipe, Replies};
 
 /// Seconds that a job may be reserved before it is given to somebody else.
@@ -32,11 +31,10 @@ pub(crate) struct Beanstalkd {
 }
 
 impl Beanstalkd {
-    /// Starts one.
-    pub(crate) fn start(data_in: Option<&Path>, servers: u32) -> Result<Beanstalkd, CliError> {
-        let file = Kind::Beanstalkd.program();
-        let file = file.map_err(|_| CliError::local("cannot start beanstalkd", "it is gone"))?;
-        let peer = tokio::task::block_in_place(|| Peer::start(Folder::new(data_in)?, Server(file)))?;
+    /// Starts one from this file.
+    pub(crate) fn start(file: &Path, data_in: Option<&Path>, servers: u32) -> Result<Beanstalkd, CliError> {
+        let file = Server(file.to_owned());
+        let peer = tokio::task::block_in_place(|| Peer::start(Folder::new(data_in)?, file))?;
         Ok(Beanstalkd { peer, servers: servers as usize })
     }
 }

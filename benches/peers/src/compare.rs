@@ -1,7 +1,5 @@
 //! The rounds: each system once in each, in turns, so that whatever the machine does besides hits all of them.
 
-use std::path::{Path, PathBuf};
-
 use fluxrelay::cli::{CliError, Fluxrelay, make_room};
 use fluxrelay::load::{System, Unexpected};
 
@@ -11,7 +9,7 @@ use crate::figures::Figures;
 use crate::kind::Kind;
 use crate::nats::Nats;
 use crate::postgres::Postgres;
-use crate::programs;
+use crate::programs::Programs;
 use crate::redis::Redis;
 use crate::table::Comparison;
 
@@ -21,12 +19,7 @@ pub(crate) async fn run(args: &PeersArgs) -> Result<(), CliError> {
     if args.tiny && args.mode.is_some() {
         return Err(CliError::usage("--tiny is all modes: give it or one of them"));
     }
-    programs::check(&common.systems)?;
-    let fluxrelay = if common.systems.contains(&Kind::Fluxrelay) {
-        programs::fluxrelay(common.fluxrelay.as_deref())?
-    } else {
-        PathBuf::new()
-    };
+    let programs = Programs::find(&common.systems, common.fluxrelay.as_deref())?;
     let modes: Vec<Mode> = match &args.mode {
         Some(mode) => vec![mode.clone()],
         None => Mode::tiny().into(),
@@ -41,14 +34,14 @@ pub(crate) async fn run(args: &PeersArgs) -> Result<(), CliError> {
                 if !common.json {
                     anstream::eprintln!("{} {round} of {rounds}: {}", mode.name(), kind.name());
                 }
-                let figures = measure(*kind, mode, &fluxrelay, common).await?;
+                let figures = measure(*kind, mode, &programs, common).await?;
                 comparison.add(*kind, figures);
             }
         }
         if common.json {
             documents.push(comparison.json());
         } else {
-            comparison.print(&fluxrelay)?;
+            comparison.print(&programs)?;
         }
     }
     match documents.len() {
@@ -64,19 +57,19 @@ fn print_json(document: &serde_json::Value) -> Result<(), CliError> {
 }
 
 /// One run of one system, which is started for it and gone after it.
-async fn measure(kind: Kind, mode: &Mode, fluxrelay: &Path, common: &Common) -> Result<Figures, CliError> {
+async fn measure(kind: Kind, mode: &Mode, programs: &Programs, common: &Common) -> Result<Figures, CliError> {
     let (data_in, quiet) = (common.data_in.as_deref(), common.json);
-    let servers = mode.servers();
+    let (program, servers) = (programs.of(kind), mode.servers());
     match kind {
         Kind::Fluxrelay => {
             // A command that is lost here or comes twice is an error and not a figure.
-            let system = Fluxrelay::start(fluxrelay, data_in, servers, quiet)?;
+            let system = Fluxrelay::start(program, data_in, servers, quiet)?;
             load(system, mode, quiet, true).await
         }
-        Kind::Redis => load(Redis::start(data_in, servers).await?, mode, quiet, false).await,
-        Kind::Beanstalkd => load(Beanstalkd::start(data_in, servers)?, mode, quiet, false).await,
-        Kind::Nats => load(Nats::start(data_in, servers).await?, mode, quiet, false).await,
-        Kind::Postgres => load(Postgres::start(data_in, servers).await?, mode, quiet, false).await,
+        Kind::Redis => load(Redis::start(program, data_in, servers).await?, mode, quiet, false).await,
+        Kind::Beanstalkd => load(Beanstalkd::start(program, data_in, servers)?, mode, quiet, false).await,
+        Kind::Nats => load(Nats::start(program, data_in, servers).await?, mode, quiet, false).await,
+        Kind::Postgres => load(Postgres::start(program, data_in, servers).await?, mode, quiet, false).await,
     }
 }
 

@@ -1,10 +1,6 @@
-//! The systems that can be compared: their names, what they need, and what they promise.
-
-use std::path::PathBuf;
+//! The systems that can be compared: their names, what they come with, and what they promise.
 
 use clap::ValueEnum;
-
-use crate::programs::{self, Missing};
 
 /// One of the systems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -49,14 +45,14 @@ impl Kind {
         }
     }
 
-    /// The program, or the Debian package that has it.
-    pub(crate) fn program(self) -> Result<PathBuf, Missing> {
+    /// The Debian package that it comes with; fluxrelay itself comes with none.
+    pub(crate) fn package(self) -> Option<&'static str> {
         match self {
-            Kind::Fluxrelay => Ok(PathBuf::new()),
-            Kind::Redis => programs::find("redis-server", "redis-server"),
-            Kind::Postgres => programs::find_postgres("postgres"),
-            Kind::Nats => programs::find("nats-server", "nats-server"),
-            Kind::Beanstalkd => programs::find("beanstalkd", "beanstalkd"),
+            Kind::Fluxrelay => None,
+            Kind::Redis => Some("redis-server"),
+            Kind::Postgres => Some("postgresql"),
+            Kind::Nats => Some("nats-server"),
+            Kind::Beanstalkd => Some("beanstalkd"),
         }
     }
 }

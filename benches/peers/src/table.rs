@@ -1,7 +1,6 @@
 //! A comparison: the figures of all runs, their medians, and fluxrelay's beside each peer's.
 
 use std::io::Write;
-use std::path::Path;
 
 use anstyle::Style;
 use fluxrelay::cli::CliError;
@@ -10,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::args::Mode;
 use crate::figures::{Figure, Figures};
 use crate::kind::Kind;
-use crate::programs;
+use crate::programs::Programs;
 
 const BOLD: Style = Style::new().bold();
 
@@ -55,7 +54,7 @@ impl Comparison {
     }
 
     /// Prints medians with ratios, then every run, then what each system promises.
-    pub(crate) fn print(&self, fluxrelay: &Path) -> Result<(), CliError> {
+    pub(crate) fn print(&self, programs: &Programs) -> Result<(), CliError> {
         let mut out = anstream::stdout().lock();
         let rounds = self.systems.iter().map(|(_, runs)| runs.len()).max().unwrap_or(0);
         writeln!(
@@ -90,7 +89,7 @@ impl Comparison {
         }
         writeln!(out, "\n{BOLD}what an acknowledgement is worth{BOLD:#}")?;
         for (kind, _) in &self.systems {
-            writeln!(out, "{} ({}): {}", kind.name(), version(*kind, fluxrelay), kind.promise())?;
+            writeln!(out, "{} ({}): {}", kind.name(), programs.version(*kind), kind.promise())?;
         }
         Ok(())
     }
@@ -116,14 +115,6 @@ impl Comparison {
         let systems: Map<String, Value> = self.systems.iter().map(system).collect();
         json!({"mode": self.mode, "settings": self.settings, "systems": systems})
     }
-}
-
-fn version(kind: Kind, fluxrelay: &Path) -> String {
-    let program = match kind {
-        Kind::Fluxrelay => Some(fluxrelay.to_owned()),
-        _ => kind.program().ok(),
-    };
-    program.and_then(|program| programs::version(&program)).unwrap_or_else(|| "version unknown".into())
 }
 
 /// Writes a table whose columns are as wide as their widest cells.

@@ -20,7 +20,6 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::child::{Folder, Peer, Program};
-use crate::kind::Kind;
 use crate::pipe::{self, Pipe, Replies};
 use consumer::Consumer;
 use wire::{Heard, publish, subscribe};
@@ -41,11 +40,10 @@ pub(crate) struct Nats {
 }
 
 impl Nats {
-    /// Starts one with its stream, and a consumer for each of so many servers.
-    pub(crate) async fn start(data_in: Option<&Path>, servers: u32) -> Result<Nats, CliError> {
-        let file = Kind::Nats.program();
-        let file = file.map_err(|_| CliError::local("cannot start nats", "it is gone"))?;
-        let peer = tokio::task::block_in_place(|| Peer::start(Folder::new(data_in)?, NatsServer(file)))?;
+    /// Starts one from this file, with its stream, and a consumer for each of so many servers.
+    pub(crate) async fn start(file: &Path, data_in: Option<&Path>, servers: u32) -> Result<Nats, CliError> {
+        let file = NatsServer(file.to_owned());
+        let peer = tokio::task::block_in_place(|| Peer::start(Folder::new(data_in)?, file))?;
         let nats = Nats { peer, servers: servers as usize, inboxes: AtomicU32::new(0) };
         let publisher = nats.publisher().await?;
         let stream = json!({"name": "commands", "subjects": ["c.*"], "retention": "workqueue", "storage": "file",

@@ -10,7 +10,6 @@ use tokio::runtime::Handle;
 
 use super::client::Client;
 use crate::child::{Folder, Peer, Program};
-use crate::programs;
 
 /// The user of Debian's package.
 const USER: &str = "postgres";
@@ -33,13 +32,8 @@ const SETTINGS: [&str; 14] = [
     "unix_socket_directories=",
 ];
 
-/// Makes a cluster and starts it.
-pub(super) fn start(data_in: Option<&Path>) -> Result<Peer<PostgresServer>, CliError> {
-    let gone = |_| CliError::local("cannot start postgres", "it is gone");
-    let (initdb, postgres) = (
-        programs::find_postgres("initdb").map_err(gone)?,
-        programs::find_postgres("postgres").map_err(gone)?,
-    );
+/// Makes a cluster by the `initdb` beside this file, and starts it.
+pub(super) fn start(file: &Path, data_in: Option<&Path>) -> Result<Peer<PostgresServer>, CliError> {
     let folder = Folder::new(data_in)?;
     let user = user()?;
     if let Some(user) = user {
@@ -47,14 +41,14 @@ pub(super) fn start(data_in: Option<&Path>) -> Result<Peer<PostgresServer>, CliE
         owned.map_err(|error| CliError::local("cannot give a data directory to postgres", error))?;
     }
     let failed = |error: &dyn std::fmt::Display| CliError::local("cannot make a database", error);
-    let mut made = run_as(user, &initdb);
+    let mut made = run_as(user, &file.with_file_name("initdb"));
     made.current_dir(folder.path()).arg("--pgdata").arg(folder.data());
     made.args(["--auth=trust", "--username=postgres", "--no-locale", "--encoding=UTF8", "--no-sync"]);
     let made = made.output().map_err(|error| failed(&error))?;
     if !made.status.success() {
         return Err(failed(&String::from_utf8_lossy(&made.stderr).trim()));
     }
-    Peer::start(folder, PostgresServer { file: postgres, user })
+    Peer::start(folder, PostgresServer { file: file.to_owned(), user })
 }
 
 /// How PostgreSQL is started.

@@ -38,9 +38,13 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    /// Starts one.
-    pub(crate) async fn start(data_in: Option<&Path>, servers: u32) -> Result<Postgres, CliError> {
-        let peer = tokio::task::block_in_place(|| cluster::start(data_in))?;
+    /// Starts one from this file, and a database with it.
+    pub(crate) async fn start(
+        file: &Path,
+        data_in: Option<&Path>,
+        servers: u32,
+    ) -> Result<Postgres, CliError> {
+        let peer = tokio::task::block_in_place(|| cluster::start(file, data_in))?;
         let made = Client::connect(peer.port()).await?.query(SCHEMA).await;
         made.map_err(|error| CliError::local("cannot make a table", error))?;
         Ok(Postgres { peer, servers: servers as usize, gateway: Arc::default() })

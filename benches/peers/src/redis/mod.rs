@@ -18,7 +18,6 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::child::{Folder, Peer, Program};
-use crate::kind::Kind;
 use crate::pipe::{self, Pipe, Replies};
 use consumer::Consumer;
 use resp::{Value, command};
@@ -38,11 +37,9 @@ pub(crate) struct Redis {
 }
 
 impl Redis {
-    /// Starts one with so many streams, each with its group.
-    pub(crate) async fn start(data_in: Option<&Path>, servers: u32) -> Result<Redis, CliError> {
-        let file = Kind::Redis.program();
-        let file = file.map_err(|_| CliError::local("cannot start redis", "it is gone"))?;
-        let program = RedisServer { file, connections: servers + CONNECTIONS_BESIDE };
+    /// Starts one from this file, with so many streams, each with its group.
+    pub(crate) async fn start(file: &Path, data_in: Option<&Path>, servers: u32) -> Result<Redis, CliError> {
+        let program = RedisServer { file: file.to_owned(), connections: servers + CONNECTIONS_BESIDE };
         let peer = tokio::task::block_in_place(|| Peer::start(Folder::new(data_in)?, program))?;
         let keys: Arc<[String]> = (0..servers).map(|server| format!("s:{server}")).collect();
         let pipe = Pipe::new(pipe::connect(peer.port()).await?, Answers);
