@@ -5,9 +5,9 @@ default:
 
 # Format, lints, all tests, benches once: what .ci/run does, on what is built already
 check:
-    cargo fmt --check
-    cargo clippy --all-targets -- -D warnings
-    cargo test
+    cargo fmt --all --check
+    cargo clippy -p fluxrelay -p fluxrelay-peers --all-targets -- -D warnings
+    cargo test -p fluxrelay -p fluxrelay-peers
     cargo bench -- --test
     cargo run --release -- bench --tiny
     .ci/deny
@@ -55,6 +55,11 @@ power CYCLES="200":
     sudo tests/power/run full --binary target/release/fluxrelay --cycles 24
     sudo tests/power/run failing --binary target/release/fluxrelay --cycles 24
     sudo tests/power/run mirror --binary target/release/fluxrelay --cycles 24
+
+# Other queues under the same load generator, in turns with fluxrelay (benches/peers/README.md): all modes, or what is given
+peers *ARGS:
+    cargo build --release -p fluxrelay -p fluxrelay-peers
+    {{ if ARGS == "" { "for mode in throughput latency backlog; do target/release/fluxrelay-peers $mode || exit; done" } else { "target/release/fluxrelay-peers " + ARGS } }}
 
 # The figures of benches/README.md
 figures:

@@ -5,7 +5,8 @@
 //! ```text
 //! ids, time, limits  <-  protocol  <-  engine  <-  storage  <-  broker  <-  {transport, http}  <-  cli, main
 //!                        client stands on protocol alone (and ids, time, limits); cli drives it
-//! config, credentials, telemetry, priority, sync, carrier, tls: leaves for the I/O layers; transport and client share the last three
+//!                        load knows of no system that it measures; cli and benches/peers implement its trait for some
+//! config, credentials, telemetry, priority, sync, carrier, tls, values, progress: leaves for the I/O layers; transport and client share the last three
 //! ```
 //!
 //! | folder | kind | owns |
@@ -22,6 +23,7 @@
 //! | `http/` | I/O | REST, OpenAPI, events, metrics |
 //! | `tls/` | leaf | rustls for both ends: certificates and their reload, whom a client trusts |
 //! | `client/` | library | plugin and publisher clients, the plugin's ledger |
+//! | `load/` | library | the load generator of the benches, for any system that implements its trait |
 //! | `cli/` | I/O | subcommands of the binary |
 //!
 //! # The path of a command
@@ -54,7 +56,9 @@ pub mod engine;
 pub mod http;
 pub mod ids;
 pub mod limits;
+pub mod load;
 mod priority;
+mod progress;
 pub mod protocol;
 pub mod storage;
 mod sync;
@@ -62,3 +66,4 @@ pub mod telemetry;
 pub mod time;
 pub mod tls;
 pub mod transport;
+mod values;

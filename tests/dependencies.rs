@@ -11,7 +11,7 @@ use spdx::{Expression, ParseMode};
 use toml::Table;
 
 /// The members of the workspace.
-const OWN: [&str; 2] = [env!("CARGO_PKG_NAME"), "fluxrelay-fuzz"];
+const OWN: [&str; 3] = [env!("CARGO_PKG_NAME"), "fluxrelay-fuzz", "fluxrelay-peers"];
 
 fn read(name: &str) -> Table {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
@@ -153,6 +153,16 @@ fn the_fuzz_targets_need_no_second_build_of_what_the_tests_have() {
         .collect();
     assert!(fuzz.keys().filter(|name| tests.contains_key(*name)).count() > 100);
     assert!(differ.is_empty(), "give fuzz/Cargo.toml the features that the tests have: {differ:#?}");
+}
+
+#[test]
+fn the_peers_need_no_second_build_of_what_fluxrelay_has() {
+    let (own, peers) = (features(OWN[0], "normal,build"), features(OWN[2], "normal,build"));
+    let foreign = |(name, features): &(&String, &String)| own.get(*name) != Some(*features);
+    let foreign: Vec<_> =
+        peers.iter().filter(foreign).filter(|(name, _)| !name.starts_with(OWN[2])).collect();
+    assert!(peers.len() > 100);
+    assert!(foreign.is_empty(), "give benches/peers/Cargo.toml what fluxrelay has: {foreign:#?}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::tls::TlsArgs;
-use super::values;
+use crate::values;
 
 /// A durable message broker that gets paid-for commands run on the right game server: never lost, never
 /// silently doubled.

@@ -8,7 +8,7 @@ use super::exit::CliError;
 use super::output::{self, Cell, DIM, styled};
 use super::rest::{Rest, escape};
 use super::server::text;
-use super::values;
+use crate::values;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AuditCommand {

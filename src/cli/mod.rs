@@ -27,13 +27,13 @@ mod settings;
 mod sse;
 mod store;
 mod tls;
-mod values;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use args::{Action, Cli};
+pub use bench::{Fluxrelay, FluxrelayPublisher, make_room};
 pub use exit::{CliError, Exit};
 use output::{DIM, ERROR, styled};
 #[cfg(any(test, fuzzing))]

@@ -2,12 +2,12 @@
 //!
 //! Progress goes to stderr and only to a terminal, so that output can always be piped.
 
-use std::io::{self, IsTerminal, Write};
-use std::time::Duration;
+use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
+
+pub(super) use crate::progress::{progress, spinner};
 
 /// Headings.
 pub(super) const BOLD: Style = Style::new().bold();
@@ -107,26 +107,6 @@ pub(super) fn table(headings: &[&str], rows: &[Vec<Cell>]) -> io::Result<()> {
         writeln!(out)?;
     }
     Ok(())
-}
-
-/// Progress over `total` steps, on stderr, only on a terminal and only while `quiet` is false.
-pub(super) fn progress(total: u64, what: &'static str, quiet: bool) -> ProgressBar {
-    if quiet || !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let template = "{msg:<28} [{bar:30}] {human_pos}/{human_len} {per_sec} eta {eta}";
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(total).with_style(style.progress_chars("=> ")).with_message(what)
-}
-
-/// A spinner for a wait of unknown length, under the same rules as [`progress`].
-pub(super) fn spinner(what: impl Into<String>, quiet: bool) -> ProgressBar {
-    if quiet || !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new_spinner().with_message(what.into());
-    bar.enable_steady_tick(Duration::from_millis(120));
-    bar
 }
 
 #[cfg(test)]

@@ -33,7 +33,8 @@ pub struct PluginOptions {
     pub tls: Option<ClientTls>,
     /// The server's token, `<server id>.<secret>`.
     pub token: String,
-    /// Commands delivered and not yet reported, at most: 1 to `WINDOW_MAX`. More is faster, less is fairer to memory.
+    /// Commands delivered and not yet reported, at most: 0 to `WINDOW_MAX`. More is faster, less is fairer to memory; with
+    /// 0 nothing is delivered until [`super::PluginClient::set_window`].
     pub window: u32,
     /// For how long after it has sent reports a client gathers those that come next, to send them together: 0 = each at
     /// once. Fewer wait when a quarter of the window does. A busy server's commands show as ended that much later, and
@@ -95,8 +96,8 @@ impl PluginOptions {
 
     pub(super) fn check(&self) -> Result<(), OptionsError> {
         self.server()?;
-        if !(1..=WINDOW_MAX).contains(&self.window) {
-            return Err(OptionsError::Range { option: "window", min: 1, max: u64::from(WINDOW_MAX) });
+        if self.window > WINDOW_MAX {
+            return Err(OptionsError::Range { option: "window", min: 0, max: u64::from(WINDOW_MAX) });
         }
         Ok(())
     }

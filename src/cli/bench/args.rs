@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use crate::cli::tls::TlsArgs;
-use crate::cli::values;
+use crate::load::{BacklogLoad, LatencyLoad, ThroughputLoad};
+use crate::values;
 
 /// What to measure.
 #[derive(Debug, Args)]
@@ -68,66 +69,24 @@ pub(in crate::cli) struct OwnBroker {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ThroughputArgs {
-    /// Connected servers
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
-    pub(in crate::cli) servers: u32,
-    /// Publisher connections
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub(in crate::cli) connections: u32,
-    /// Orders in flight on each: published and not yet both acknowledged and reported by the plugin
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(in crate::cli) in_flight: u32,
-    /// Bytes of each command
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(16..=4096))]
-    pub(in crate::cli) bytes: u32,
-    /// How long to measure, after a warm-up of a quarter of it
-    #[arg(long, default_value = "20s", value_name = "SPAN", value_parser = values::span)]
-    pub(in crate::cli) duration: Duration,
+    #[command(flatten)]
+    pub(in crate::cli) load: ThroughputLoad,
     #[command(flatten)]
     pub(in crate::cli) target: BenchTarget,
 }
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct LatencyArgs {
-    /// Connected servers
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
-    pub(in crate::cli) servers: u32,
-    /// Publisher connections
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub(in crate::cli) connections: u32,
-    /// Orders per second over all connections
-    #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub(in crate::cli) rate: u32,
-    /// Bytes of each command
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(16..=4096))]
-    pub(in crate::cli) bytes: u32,
-    /// How long to measure, after a warm-up of a quarter of it
-    #[arg(long, default_value = "20s", value_name = "SPAN", value_parser = values::span)]
-    pub(in crate::cli) duration: Duration,
+    #[command(flatten)]
+    pub(in crate::cli) load: LatencyLoad,
     #[command(flatten)]
     pub(in crate::cli) target: BenchTarget,
 }
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct BacklogArgs {
-    /// Commands to queue
-    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
-    pub(in crate::cli) commands: u64,
-    /// Offline servers that they are for
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
-    pub(in crate::cli) servers: u32,
-    /// Publisher connections
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub(in crate::cli) connections: u32,
-    /// Orders in flight on each
-    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(in crate::cli) in_flight: u32,
-    /// Bytes of each command
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(16..=4096))]
-    pub(in crate::cli) bytes: u32,
-    /// Commands in each order, for as many different servers
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=200))]
-    pub(in crate::cli) per_order: u32,
+    #[command(flatten)]
+    pub(in crate::cli) load: BacklogLoad,
     #[command(flatten)]
     pub(in crate::cli) own: OwnBroker,
 }

@@ -1,6 +1,4 @@
 //! The broker under test: a child process on a temporary data directory, or one that runs already.
-//!
-//! Its CPU and memory are read from /proc, so that the load generator's own do not count.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -13,6 +11,7 @@ use crate::cli::clock;
 use crate::cli::exit::CliError;
 use crate::cli::rest::{Rest, read_secret};
 use crate::cli::tls::TlsArgs;
+use crate::load::{Usage, disk_bytes, usage};
 use crate::tls::{ClientTls, Fingerprint, Trust};
 
 /// How long a broker may take to start before the bench gives up.
@@ -21,9 +20,6 @@ const START_TIMEOUT: Duration = Duration::from_secs(120);
 const LISTENING: &str = "listening on ";
 /// What it prints before that, with TLS.
 const FINGERPRINT: &str = "certificate fingerprint: ";
-
-/// Unit of the times in `/proc/PID/stat`: Linux shows them in hundredths of a second on every architecture.
-const MS_PER_TICK: u64 = 10;
 
 /// A broker to measure.
 pub(super) struct Broker {
@@ -34,6 +30,7 @@ pub(super) struct Broker {
 }
 
 struct Own {
+    binary: PathBuf,
     process: Child,
     data: TempDir,
     secure: bool,
@@ -46,15 +43,6 @@ struct Spawned {
     fingerprint: Option<Fingerprint>,
 }
 
-/// CPU and memory of a process.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Usage {
-    /// User and system time.
-    pub(super) cpu: Duration,
-    /// Resident bytes now.
-    pub(super) rss: u64,
-}
-
 impl Broker {
     /// A broker that runs already; its process is not measured.
     pub(super) fn running(url: &str, key: &str, tls: &TlsArgs) -> Result<Broker, CliError> {
@@ -62,9 +50,10 @@ impl Broker {
         Ok(Broker { url: url.trim_end_matches('/').to_owned(), key: key.to_owned(), tls, own: None })
     }
 
-    /// Starts one from this same binary, once `prepare` has filled its data directory; that is removed with it. A
-    /// `secure` one speaks TLS with a certificate of its own.
+    /// Starts one from this binary, once `prepare` has filled its data directory; that is removed with it. A `secure` one
+    /// speaks TLS with a certificate of its own.
     pub(super) fn start<T>(
+        binary: &Path,
         data_in: Option<&Path>,
         secure: bool,
         prepare: impl FnOnce(&Path) -> Result<T, CliError>,
@@ -75,8 +64,8 @@ impl Broker {
         };
         let data = made.map_err(|error| CliError::local("cannot make a data directory", error))?;
         let prepared = prepare(data.path())?;
-        let Spawned { process, url, fingerprint } = spawn(data.path(), "127.0.0.1:0", secure)?;
-        let own = Own { process, data, secure };
+        let Spawned { process, url, fingerprint } = spawn(binary, data.path(), "127.0.0.1:0", secure)?;
+        let own = Own { binary: binary.to_owned(), process, data, secure };
         let key = read_secret(&own.data.path().join("admin.key"))?;
         let trust = fingerprint.map(|fingerprint| ClientTls::new(&Trust::Fingerprint(fingerprint)));
         let tls = trust.transpose().map_err(|error| CliError::local("cannot use TLS", error))?;
@@ -110,9 +99,7 @@ impl Broker {
 
     /// Bytes of its data directory on disk; `None` as for [`Broker::usage`].
     pub(super) fn disk_bytes(&self) -> Option<u64> {
-        let entries = std::fs::read_dir(self.own.as_ref()?.data.path()).ok()?;
-        let sizes = entries.filter_map(|entry| entry.ok()?.metadata().ok());
-        Some(sizes.map(|metadata| metadata.len()).sum())
+        self.own.as_ref().map(|own| disk_bytes(own.data.path()))
     }
 
     /// `kill -9`, then a start on the same data directory and port; how long until it is ready.
@@ -137,7 +124,7 @@ impl Broker {
     pub(super) fn restart(&mut self) -> Result<(), CliError> {
         let address = self.url.split_once("://").map_or("", |(_, address)| address).to_owned();
         let own = self.own()?;
-        let spawned = spawn(own.data.path(), &address, own.secure)?;
+        let spawned = spawn(&own.binary, own.data.path(), &address, own.secure)?;
         own.process = spawned.process;
         Ok(())
     }
@@ -162,9 +149,8 @@ impl Drop for Own {
     }
 }
 
-fn spawn(data: &Path, listen: &str, secure: bool) -> Result<Spawned, CliError> {
-    let cannot = |error| CliError::local("cannot start a broker", error);
-    let binary: PathBuf = std::env::current_exe().map_err(cannot)?;
+fn spawn(binary: &Path, data: &Path, listen: &str, secure: bool) -> Result<Spawned, CliError> {
+    let cannot = |error| CliError::local(format_args!("cannot start {}", binary.display()), error);
     let mut process = Command::new(binary)
         .args(["serve", "--listen", listen, "--data-dir"])
         .arg(data)
@@ -206,31 +192,5 @@ fn wait_ready(rest: &Rest, started: Instant) -> Result<(), CliError> {
             Err(error) if started.elapsed() > START_TIMEOUT => return Err(error),
             Err(_) => std::thread::sleep(Duration::from_millis(2)),
         }
-    }
-}
-
-/// Reads `/proc/PID/stat` and `status`; `None` where there is no such thing.
-pub(super) fn usage(pid: u32) -> Option<Usage> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the name in parentheses and may hold anything; fields 14 and 15 are the times.
-    let after_name = stat.rsplit_once(')')?.1;
-    let mut fields = after_name.split_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = rss.trim().trim_end_matches("kB").trim().parse().ok()?;
-    Some(Usage { cpu: Duration::from_millis((user + system) * MS_PER_TICK), rss: kib * 1024 })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_uses_memory() {
-        let own = usage(std::process::id()).expect("this process has a /proc entry");
-        assert!(own.rss > 100 * 1024);
-        assert!(usage(u32::MAX).is_none());
     }
 }

@@ -23,7 +23,6 @@ use crate::client::{
 };
 use crate::credentials::{HashCost, Secret};
 use crate::ids::ServerId;
-use crate::limits::WINDOW_MAX;
 use crate::storage::StorageError;
 use crate::time::Millis;
 
@@ -128,10 +127,11 @@ pub(super) fn remove(rest: &Rest, servers: &[Registered], quiet: bool) -> Result
     Ok(())
 }
 
-/// Connects one plugin for each server and waits until all are logged in.
+/// Connects one plugin for each server, with this window, and waits until all are logged in.
 pub(super) async fn connect<H: PluginHandler>(
     broker: &Broker,
     servers: &[Registered],
+    window: u32,
     quiet: bool,
     mut handler: impl FnMut() -> H,
 ) -> Result<Vec<PluginClient>, CliError> {
@@ -139,7 +139,7 @@ pub(super) async fn connect<H: PluginHandler>(
     let logins = servers.iter().map(|server| {
         let (handler, progress) = (handler(), progress.clone());
         async move {
-            let client = plugin(broker, server, handler).await;
+            let client = plugin(broker, server, window, handler).await;
             progress.inc(1);
             client
         }
@@ -150,14 +150,15 @@ pub(super) async fn connect<H: PluginHandler>(
 }
 
 /// Connects the plugin of one server and waits until it is logged in.
-pub(super) async fn plugin(
+async fn plugin(
     broker: &Broker,
     server: &Registered,
+    window: u32,
     handler: impl PluginHandler,
 ) -> Result<PluginClient, CliError> {
     let mut options = PluginOptions::new(broker.url(), &server.token);
     options.tls = broker.tls();
-    options.window = WINDOW_MAX;
+    options.window = window;
     let client = PluginClient::start(options, handler).await.map_err(client_failed)?;
     client.connected().await.map_err(client_failed)?;
     Ok(client)

@@ -8,13 +8,15 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::args::IdleArgs;
-use super::broker::{Broker, Usage, usage};
+use super::broker::Broker;
 use super::fleet::{self, Registered};
 use super::metrics::Metrics;
 use super::report::Report;
 use crate::cli::exit::CliError;
 use crate::cli::{clock, output};
 use crate::client::{DeliveredCommand, Report as Outcome};
+use crate::limits::WINDOW_MAX;
+use crate::load::{Usage, usage};
 
 /// Measures.
 pub(super) async fn run(
@@ -30,7 +32,7 @@ pub(super) async fn run(
     let started = clock::now();
     // Nothing is published, so nothing is ever run.
     let handler = || |_: Vec<DeliveredCommand>, _: &mut Vec<Outcome>| {};
-    let plugins = fleet::connect(broker, &servers, quiet, handler).await?;
+    let plugins = fleet::connect(broker, &servers, WINDOW_MAX, quiet, handler).await?;
     let connecting = started.elapsed();
     let progress = output::spinner("measuring idle plugins", quiet);
     let (after, cpu) = at_rest(broker, args.duration).await?;

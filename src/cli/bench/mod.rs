@@ -1,6 +1,7 @@
 //! `fluxrelay bench`: end to end over real sockets, with the client library, against a broker in a process of its own.
 //!
-//! Every mode checks what it measures: a command that is lost or comes twice is an error, not a figure.
+//! Every mode checks what it measures: a command that is lost or comes twice is an error, not a figure. What throughput,
+//! latency and backlog put on the broker is `load`, which puts it on other systems too (benches/peers).
 
 mod args;
 mod backlog;
@@ -14,7 +15,7 @@ mod probe;
 mod report;
 mod sockets;
 mod storm;
-mod text;
+mod system;
 mod throughput;
 mod trickle;
 
@@ -28,6 +29,7 @@ use super::exit::CliError;
 use super::output;
 use super::tls::TlsArgs;
 use crate::credentials::HashCost;
+use crate::load::{BacklogLoad, LatencyLoad, ThroughputLoad, Unexpected};
 use crate::priority;
 pub(super) use args::BenchArgs;
 use args::{
@@ -36,6 +38,14 @@ use args::{
 use broker::Broker;
 use fleet::Registered;
 use report::Report;
+pub use sockets::make_room;
+pub use system::{Fluxrelay, FluxrelayPublisher};
+
+impl From<Unexpected> for CliError {
+    fn from(error: Unexpected) -> CliError {
+        CliError::unexpected(error.0)
+    }
+}
 
 /// Measures what was asked for and prints it.
 pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
@@ -77,17 +87,17 @@ fn runtime(mode: &BenchMode) -> Result<Runtime, CliError> {
 async fn measure(mode: &BenchMode, quiet: bool) -> Result<Report, CliError> {
     match mode {
         BenchMode::Throughput(args) => {
-            let (broker, servers) = target(&args.target, args.servers, quiet)?;
-            throughput::run(&broker, servers, args, quiet).await
+            let broker = target(&args.target, args.load.servers, quiet)?;
+            throughput::run(&broker, args, quiet).await
         }
         BenchMode::Latency(args) => {
-            let (broker, servers) = target(&args.target, args.servers, quiet)?;
-            latency::run(&broker, servers, args, quiet).await
+            let broker = target(&args.target, args.load.servers, quiet)?;
+            latency::run(&broker, args, quiet).await
         }
         BenchMode::Backlog(args) => {
-            let setup = Setup::cheap(args.own.data_in.as_deref(), args.servers);
-            let (mut broker, servers) = own(&setup, quiet)?;
-            backlog::run(&mut broker, servers, args, quiet).await
+            let (data_in, servers) = (args.own.data_in.as_deref(), args.load.servers);
+            let mut broker = Fluxrelay::start(&this_binary()?, data_in, servers, quiet)?;
+            backlog::run(&mut broker, args, quiet).await
         }
         BenchMode::Idle(args) => {
             let setup = Setup { tls: args.tls, ..Setup::cheap(args.own.data_in.as_deref(), args.servers) };
@@ -106,15 +116,15 @@ async fn measure(mode: &BenchMode, quiet: bool) -> Result<Report, CliError> {
 }
 
 /// The broker to measure, with its servers registered.
-fn target(target: &BenchTarget, servers: u32, quiet: bool) -> Result<(Broker, Vec<Registered>), CliError> {
+fn target(target: &BenchTarget, servers: u32, quiet: bool) -> Result<Fluxrelay, CliError> {
     match (&target.url, &target.key) {
         (Some(url), Some(key)) => {
             sockets::make_room(servers)?;
             let broker = Broker::running(url, key, &target.tls)?;
             let servers = tokio::task::block_in_place(|| fleet::register(&broker, servers, quiet))?;
-            Ok((broker, servers))
+            Ok(Fluxrelay::new(broker, servers))
         }
-        _ => own(&Setup::cheap(target.data_in.as_deref(), servers), quiet),
+        _ => Fluxrelay::start(&this_binary()?, target.data_in.as_deref(), servers, quiet),
     }
 }
 
@@ -139,7 +149,12 @@ fn own(setup: &Setup<'_>, quiet: bool) -> Result<(Broker, Vec<Registered>), CliE
     sockets::make_room(setup.servers)?;
     let runtime = tokio::runtime::Handle::current();
     let prepare = |data: &Path| runtime.block_on(fleet::prepare(data, setup.servers, setup.cost, quiet));
-    tokio::task::block_in_place(|| Broker::start(setup.data_in, setup.tls, prepare))
+    let binary = this_binary()?;
+    tokio::task::block_in_place(|| Broker::start(&binary, setup.data_in, setup.tls, prepare))
+}
+
+fn this_binary() -> Result<PathBuf, CliError> {
+    std::env::current_exe().map_err(|error| CliError::local("cannot find this program's file", error))
 }
 
 /// All modes, small enough for a run in seconds.
@@ -158,31 +173,9 @@ fn tiny() -> Vec<BenchMode> {
         BenchMode::Storm(StormArgs { servers: 16, forged, expired, rate: 100, duration, own: own() })
     };
     vec![
-        BenchMode::Throughput(ThroughputArgs {
-            servers: 8,
-            connections: 2,
-            in_flight: 32,
-            bytes: 128,
-            duration,
-            target: target(),
-        }),
-        BenchMode::Latency(LatencyArgs {
-            servers: 8,
-            connections: 2,
-            rate: 500,
-            bytes: 128,
-            duration,
-            target: target(),
-        }),
-        BenchMode::Backlog(BacklogArgs {
-            commands: 2000,
-            servers: 16,
-            connections: 2,
-            in_flight: 64,
-            bytes: 128,
-            per_order: 1,
-            own: own(),
-        }),
+        BenchMode::Throughput(ThroughputArgs { load: ThroughputLoad::tiny(), target: target() }),
+        BenchMode::Latency(LatencyArgs { load: LatencyLoad::tiny(), target: target() }),
+        BenchMode::Backlog(BacklogArgs { load: BacklogLoad::tiny(), own: own() }),
         idle(false),
         idle(true),
         storm(50, false),

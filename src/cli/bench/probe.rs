@@ -12,6 +12,7 @@ use super::fleet::{self, Registered};
 use super::trickle::{Receipts, Runner, Targets, Trickle};
 use crate::cli::exit::CliError;
 use crate::client::{PluginClient, PublisherClient};
+use crate::limits::WINDOW_MAX;
 
 /// Its threads: while one is busy with a handshake of its own, the other notes what arrives.
 const THREADS: usize = 2;
@@ -56,7 +57,7 @@ impl Probe {
         let (receipts, targets) = (Arc::new(Receipts::default()), Arc::new(Targets::default()));
         let connecting = async {
             let runner = || Runner(Arc::clone(&receipts));
-            let plugins = fleet::connect(broker, servers, quiet, runner).await?;
+            let plugins = fleet::connect(broker, servers, WINDOW_MAX, quiet, runner).await?;
             let publisher = fleet::publishers(broker, 1, 65_536).await?.remove(0);
             Ok::<_, CliError>((plugins, publisher))
         };

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
 use crate::cli::output::{self, BOLD, Cell, styled};
+use crate::load::{Quantiles, Spent};
 
 /// Figures of one mode.
 pub(super) struct Report {
@@ -26,16 +26,22 @@ impl Report {
         self.figures.push((name, value, unit));
     }
 
-    /// Adds p50, p99, p99.9 and the maximum of times in nanoseconds, in milliseconds.
-    pub(super) fn times(&mut self, names: [&'static str; 4], times: &Histogram<u64>) {
-        let values = [
-            times.value_at_quantile(0.5),
-            times.value_at_quantile(0.99),
-            times.value_at_quantile(0.999),
-            times.max(),
-        ];
-        for (name, nanoseconds) in names.into_iter().zip(values) {
-            self.figure(name, nanoseconds as f64 / 1e6, "ms");
+    /// Adds p50, p99, p99.9 and the maximum of times, in milliseconds.
+    pub(super) fn times(&mut self, names: [&'static str; 4], times: Quantiles) {
+        let values = [times.p50, times.p99, times.p999, times.max];
+        for (name, time) in names.into_iter().zip(values) {
+            self.figure(name, time.as_secs_f64() * 1000.0, "ms");
+        }
+    }
+
+    /// Adds the CPU of a span, the broker's and the load generator's, and the broker's memory after it.
+    pub(super) fn spent(&mut self, spent: &Spent) {
+        if let Some(broker) = spent.system {
+            self.figure("broker cpu", broker.cores, "cores");
+            self.figure("broker memory", broker.rss as f64 / 1048576.0, "MiB");
+        }
+        if let Some(cores) = spent.own_cores {
+            self.figure("load generator cpu", cores, "cores");
         }
     }
 
@@ -70,16 +76,6 @@ impl Report {
         }
         Ok(())
     }
-}
-
-/// A histogram for times from 1 us to a minute, in nanoseconds, three digits.
-pub(super) fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1_000, 60_000_000_000, 3).expect("the bounds are in order")
-}
-
-/// Notes a time; one over the histogram's bound counts as the bound.
-pub(super) fn note_time(times: &mut Histogram<u64>, time: Duration) {
-    times.saturating_record(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
 }
 
 /// The time, in seconds, within which this share of rising times lies; 0 when there are none.
@@ -133,16 +129,5 @@ mod tests {
         assert_eq!((seconds_at(&times, 0.5), seconds_at(&times, 0.99)), (100.0, 198.0));
         assert_eq!((seconds_at(&times, 1.0), seconds_at(&times, 0.0)), (200.0, 1.0));
         assert_eq!(seconds_at(&[], 0.5), 0.0);
-    }
-
-    #[test]
-    fn quantiles_are_those_of_the_times() {
-        let mut times = histogram();
-        (1..=1000).for_each(|ms| note_time(&mut times, Duration::from_millis(ms)));
-        let mut report = Report::new("latency", json!({}));
-        report.times(["p50", "p99", "p99.9", "max"], &times);
-        let figures = report.json()["figures"].clone();
-        assert!((figures["p50_ms"].as_f64().expect("a number") - 500.0).abs() < 1.0);
-        assert!((figures["p99_ms"].as_f64().expect("a number") - 990.0).abs() < 1.0);
     }
 }

@@ -6,8 +6,11 @@ use crate::cli::open_files::{self, FILES_BESIDE};
 /// Where Linux says from which ports a process may connect.
 const PORTS_FILE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
-/// Makes room for so many connections at once in this process and in the brokers that it starts.
-pub(super) fn make_room(connections: u32) -> Result<(), CliError> {
+/// Makes room for so many connections at once in this process and in those that it starts.
+///
+/// # Errors
+/// The system allows fewer open files or ports.
+pub fn make_room(connections: u32) -> Result<(), CliError> {
     let connections = u64::from(connections);
     let files = open_files::raise();
     if files < connections + FILES_BESIDE {

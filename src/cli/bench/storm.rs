@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::args::StormArgs;
-use super::broker::{Broker, Usage, usage};
+use super::broker::Broker;
 use super::fleet::{self, Registered};
 use super::forged::{Answers, Flood};
 use super::metrics::Metrics;
@@ -23,6 +23,8 @@ use crate::cli::exit::CliError;
 use crate::cli::{clock, output};
 use crate::client::{ClientState, DeliveredCommand, PluginClient, Report as Outcome};
 use crate::ids::{ServerId, SessionEpoch};
+use crate::limits::WINDOW_MAX;
+use crate::load::{Quantiles, Usage, usage};
 
 /// How long the last plugin may take to come back.
 const STORM_TIMEOUT: Duration = Duration::from_secs(900);
@@ -61,7 +63,7 @@ pub(super) async fn run(
     let (probe, mut plugins) = Probe::connect(broker, probed, args.rate, quiet)?;
     // Orders go to the probed servers only.
     let handler = || |_: Vec<DeliveredCommand>, _: &mut Vec<Outcome>| {};
-    plugins.extend(fleet::connect(broker, others, quiet, handler).await?);
+    plugins.extend(fleet::connect(broker, others, WINDOW_MAX, quiet, handler).await?);
     let progress = output::spinner("measuring deliveries before the kill", quiet);
     let calm = trickle(probe.start(0)).await?;
     tokio::time::sleep(args.duration).await;
@@ -250,7 +252,7 @@ fn report_deliveries(report: &mut Report, deliveries: &Deliveries, times: &Times
     let p99 = |times: &Histogram<u64>| times.value_at_quantile(0.99) as f64;
     let names =
         ["delivery before p50", "delivery before p99", "delivery before p99.9", "delivery before max"];
-    report.times(names, &deliveries.before);
+    report.times(names, Quantiles::of(&deliveries.before));
     let (Some(at), Some(meanwhile)) = (times.publisher, &deliveries.meanwhile) else {
         return report.note("the publisher was not back before the last plugin: no delivery was measured");
     };
@@ -262,7 +264,7 @@ fn report_deliveries(report: &mut Report, deliveries: &Deliveries, times: &Times
         "delivery in storm p99.9",
         "delivery in storm max",
     ];
-    report.times(names, meanwhile);
+    report.times(names, Quantiles::of(meanwhile));
     report.figure("delivery p99, storm to before", p99(meanwhile) / p99(&deliveries.before), "times");
     report.note("delivery: from the intended send time to the plugin, to some of the servers that are back");
 }

@@ -10,12 +10,11 @@ use hdrhistogram::Histogram;
 use parking_lot::{Mutex, RwLock};
 use tokio::task::JoinHandle;
 
-use super::report::{histogram, note_time};
-use super::text;
 use crate::cli::clock;
 use crate::cli::exit::CliError;
 use crate::client::{DeliveredCommand, Order, PluginHandler, PublisherClient, Report as Outcome, Servers};
 use crate::ids::ServerId;
+use crate::load::{histogram, note_time, number, numbered, spread};
 
 /// How long the last commands may take.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -41,7 +40,7 @@ impl Targets {
 
     fn pick(&self, number: u64) -> Option<ServerId> {
         let servers = self.0.read();
-        (!servers.is_empty()).then(|| servers[text::spread(number, servers.len())])
+        (!servers.is_empty()).then(|| servers[spread(number, servers.len())])
     }
 }
 
@@ -75,7 +74,7 @@ impl PluginHandler for Runner {
     fn run(&mut self, commands: Vec<DeliveredCommand>, reports: &mut Vec<Outcome>) {
         let now = clock::now();
         if let Some(run) = self.0.0.lock().as_mut() {
-            let numbers = commands.iter().filter_map(|command| text::number(&command.text));
+            let numbers = commands.iter().filter_map(|command| number(&command.text));
             for number in numbers.filter(|number| number / NUMBERS == run.ordinal) {
                 run.received += 1;
                 let waited = now.saturating_duration_since(run.schedule.intended(number));
@@ -175,7 +174,7 @@ impl Pacer {
             }
             let Some(server) = self.targets.pick(number) else { continue };
             sent += 1;
-            let order = Order::one(Servers::One(server), text::numbered(number, COMMAND_BYTES));
+            let order = Order::one(Servers::One(server), numbered(number, COMMAND_BYTES));
             let (publisher, refused) = (self.publisher.clone(), Arc::clone(&self.refused));
             self.runtime.spawn(async move {
                 if publisher.publish(order).await.is_err() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::tls::TlsArgs;
-use crate::cli::values;
+use crate::values;
 
 /// How to be the plugin of a console program.
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::limits;
 
 /// A span: a number of seconds, or a number with one of the units ms, s, m, h, d.
-pub(super) fn span(text: &str) -> Result<Duration, String> {
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let factor: u64 = match unit {
@@ -22,14 +22,14 @@ pub(super) fn span(text: &str) -> Result<Duration, String> {
 }
 
 /// An instant in RFC 3339, for example `2030-01-31T12:00:00Z`, given on in its canonical form.
-pub(super) fn instant(text: &str) -> Result<String, String> {
+pub(crate) fn instant(text: &str) -> Result<String, String> {
     text.parse::<jiff::Timestamp>()
         .map(|at| at.to_string())
         .map_err(|error| format!("expected a time such as 2030-01-31T12:00:00Z: {error}"))
 }
 
 /// A JSON object.
-pub(super) fn object(text: &str) -> Result<serde_json::Value, String> {
+pub(crate) fn object(text: &str) -> Result<serde_json::Value, String> {
     match serde_json::from_str(text) {
         Ok(value @ serde_json::Value::Object(_)) => Ok(value),
         Ok(_) => Err("expected a JSON object, for example {\"basket\": 7}".into()),

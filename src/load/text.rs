@@ -4,7 +4,7 @@
 const NUMBERED_BYTES: usize = 17;
 
 /// The text of command `number`, `bytes` long (at least 17).
-pub(super) fn numbered(number: u64, bytes: usize) -> String {
+pub(crate) fn numbered(number: u64, bytes: usize) -> String {
     let mut text = format!("b{number:016x}");
     let pad = bytes.saturating_sub(text.len());
     text.extend(std::iter::repeat_n('x', pad));
@@ -12,12 +12,12 @@ pub(super) fn numbered(number: u64, bytes: usize) -> String {
 }
 
 /// The number in a text.
-pub(super) fn number(text: &str) -> Option<u64> {
+pub(crate) fn number(text: &str) -> Option<u64> {
     text.strip_prefix('b').and_then(|_| u64::from_str_radix(text.get(1..NUMBERED_BYTES)?, 16).ok())
 }
 
 /// A cheap spread of numbers over `count` servers, the same in every run.
-pub(super) fn spread(number: u64, count: usize) -> usize {
+pub(crate) fn spread(number: u64, count: usize) -> usize {
     // The multiplier of SplitMix64; the upper half is the well-mixed one.
     let mixed = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     (mixed % count as u64) as usize

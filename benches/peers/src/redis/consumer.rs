@@ -1,0 +1,150 @@
+//! The consumer of one stream: reads, runs, and then acknowledges, deletes and reads on in one write.
+
+use bytes::BytesMut;
+use fluxrelay::load::Runner;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::resp::{self, Value, bulk, head};
+
+/// Entries of one read at most.
+const READ_MAX: &[u8] = b"1000";
+/// Bytes for which there is room when something has come.
+const READ_BYTES: usize = 16 * 1024;
+
+pub(super) struct Consumer<R> {
+    socket: TcpStream,
+    key: String,
+    runner: R,
+    input: BytesMut,
+    out: BytesMut,
+}
+
+impl<R: Runner> Consumer<R> {
+    pub(super) fn new(socket: TcpStream, key: String, runner: R) -> Consumer<R> {
+        Consumer { socket, key, runner, input: BytesMut::new(), out: BytesMut::new() }
+    }
+
+    /// Consumes from when it may until it is dropped. What is left when its connection ends shows in the figures.
+    pub(super) async fn run(mut self, mut going: watch::Receiver<bool>) {
+        if going.wait_for(|going| *going).await.is_ok() {
+            let Err(reason) = self.consume().await;
+            anstream::eprintln!("the consumer of {} ended: {reason}", self.key);
+        }
+    }
+
+    async fn consume(&mut self) -> Result<std::convert::Infallible, String> {
+        // How many acknowledgements are to be confirmed before the next entries come.
+        let mut acknowledged = 0;
+        loop {
+            let key = self.key.as_bytes();
+            let read: [&[u8]; 10] =
+                [b"XREADGROUP", b"GROUP", b"g", b"c", b"COUNT", READ_MAX, b"BLOCK", b"0", b"STREAMS", key];
+            head(&mut self.out, read.len() + 1);
+            read.iter().for_each(|word| bulk(&mut self.out, word));
+            bulk(&mut self.out, b">");
+            let written = self.socket.write_all_buf(&mut self.out).await;
+            written.map_err(|error| error.to_string())?;
+            if acknowledged > 0 {
+                self.receive(|_, value| expect_number(&value, acknowledged)).await?;
+                self.runner.confirmed(acknowledged);
+                self.receive(|_, value| expect_number(&value, acknowledged)).await?;
+            }
+            acknowledged = self.receive(Self::take).await?;
+        }
+    }
+
+    /// Runs what a read has found, and says so in the next write.
+    fn take(parts: &mut Parts<'_, R>, value: Value<'_>) -> Result<u64, String> {
+        let (ids, texts) = entries(value)?;
+        parts.runner.run(texts.iter().copied());
+        for first in [&[b"XACK".as_slice(), parts.key, b"g"][..], &[b"XDEL", parts.key]] {
+            head(parts.out, first.len() + ids.len());
+            first.iter().chain(&ids).for_each(|word| bulk(parts.out, word));
+        }
+        Ok(ids.len() as u64)
+    }
+
+    /// Reads one reply and hands it over.
+    async fn receive<T>(
+        &mut self,
+        mut take: impl FnMut(&mut Parts<'_, R>, Value<'_>) -> Result<T, String>,
+    ) -> Result<T, String> {
+        loop {
+            if let Some((value, length)) = resp::read(&self.input)? {
+                let mut parts =
+                    Parts { runner: &mut self.runner, key: self.key.as_bytes(), out: &mut self.out };
+                let taken = take(&mut parts, value)?;
+                let _ = self.input.split_to(length);
+                if self.input.is_empty() {
+                    // Thousands of them wait most of the time.
+                    self.input = BytesMut::new();
+                }
+                return Ok(taken);
+            }
+            self.socket.readable().await.map_err(|error| error.to_string())?;
+            self.input.reserve(READ_BYTES);
+            match self.socket.try_read_buf(&mut self.input) {
+                Ok(0) => return Err("Redis closed the connection".into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+}
+
+/// What a reply may change while the input is borrowed.
+struct Parts<'a, R> {
+    runner: &'a mut R,
+    key: &'a [u8],
+    out: &'a mut BytesMut,
+}
+
+fn expect_number(value: &Value<'_>, expected: u64) -> Result<(), String> {
+    match value {
+        Value::Number(number) if *number == expected as i64 => Ok(()),
+        other => Err(format!("{expected} were to be acknowledged, the answer was {other:?}")),
+    }
+}
+
+/// Ids and texts of the entries that a read of one stream has found.
+fn entries(value: Value<'_>) -> Result<(Vec<&[u8]>, Vec<&str>), String> {
+    let found = || -> Option<(Vec<&[u8]>, Vec<&str>)> {
+        let stream = array(value)?.into_iter().next()?;
+        let entries = array(array(stream)?.into_iter().nth(1)?)?;
+        let mut found = (Vec::with_capacity(entries.len()), Vec::with_capacity(entries.len()));
+        for entry in entries {
+            let mut entry = array(entry)?.into_iter();
+            let Value::Bulk(Some(id)) = entry.next()? else { return None };
+            let Value::Bulk(Some(text)) = array(entry.next()?)?.into_iter().nth(1)? else { return None };
+            found.0.push(id);
+            found.1.push(std::str::from_utf8(text).ok()?);
+        }
+        Some(found)
+    };
+    found().ok_or_else(|| "a read was answered with something else than entries".into())
+}
+
+fn array(value: Value<'_>) -> Option<Vec<Value<'_>>> {
+    match value {
+        Value::Array(values) => values,
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_found_in_the_answer_of_a_read() {
+        let bytes = b"*1\r\n*2\r\n$3\r\ns:0\r\n*2\r\n*2\r\n$3\r\n1-0\r\n*2\r\n$1\r\nc\r\n$2\r\nhi\r\n*2\r\n$3\r\n1-1\r\n*2\r\n$1\r\nc\r\n$2\r\nho\r\n";
+        let (value, length) = resp::read(bytes).expect("a reply").expect("a whole one");
+        assert_eq!(length, bytes.len());
+        assert_eq!(entries(value), Ok((vec![&b"1-0"[..], b"1-1"], vec!["hi", "ho"])));
+        assert!(entries(Value::Number(1)).is_err());
+        assert!(entries(Value::Array(None)).is_err());
+    }
+}

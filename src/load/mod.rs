@@ -1,0 +1,35 @@
+//! The load generator of the benches: numbered commands for servers, through any [`System`] that keeps them.
+//!
+//! ```text
+//! ThroughputLoad, LatencyLoad, BacklogLoad     what is to be measured, as flags
+//!        │ run(system)
+//!        ▼
+//! closed loop, open loop, backlog  ──▶  Publisher (order ─▶ durable answer)   one implementation for each system:
+//!        │                         ◀──  Runner    (received, confirmed)       fluxrelay's in cli/bench, its peers' in benches/peers
+//!        ▼
+//! Throughput, Latency, Backlog                 what was found, lost and doubled commands among it
+//! ```
+//! What must stay true: it knows nothing of any one system, so that all of them get the same load from the same code; and
+//! every command is counted, at both ends.
+
+mod backlog;
+mod clock;
+mod latency;
+mod settings;
+mod system;
+mod tally;
+mod text;
+mod throughput;
+mod times;
+mod usage;
+
+pub use backlog::Backlog;
+pub use clock::now;
+pub use latency::Latency;
+pub use settings::{BacklogLoad, LatencyLoad, ThroughputLoad};
+pub use system::{Publisher, Refused, Runner, System, Unexpected};
+pub(crate) use text::{number, numbered, spread};
+pub use throughput::Throughput;
+pub use times::Quantiles;
+pub(crate) use times::{histogram, note_time};
+pub use usage::{Spent, Usage, Used, children, disk_bytes, usage, usage_of_all};
