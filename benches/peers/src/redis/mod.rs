@@ -1,5 +1,5 @@
 //! Redis streams: one stream and one consumer group for each server; a command is an entry until it is acknowledged, and
-//! then deleted, in the same write as the next read.
+//! then trimmed away with others.
 
 mod consumer;
 mod resp;
