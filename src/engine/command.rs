@@ -79,6 +79,8 @@ pub(super) enum Flag {
     AtRest = 2048,
     /// Ended, which is not durable yet: what follows it in its ordered order waits for that.
     Ending = 4096,
+    /// Its attempt is a new one, which is not durable yet: after a crash it would be the one before.
+    NewAttempt = 8192,
 }
 
 /// What most commands lack.

@@ -107,9 +107,10 @@ impl Shard {
         Readiness::Ready
     }
 
-    /// Waits for a command before it, which has not ended.
+    /// Waits for a command before it, which has not ended, or for its own attempt to be durable.
     pub(super) fn is_blocked(&self, slot: u32) -> bool {
-        self.servers[self.commands[slot].server].lane.is_blocked(&self.commands, slot)
+        let command = &self.commands[slot];
+        command.is(Flag::NewAttempt) || self.servers[command.server].lane.is_blocked(&self.commands, slot)
     }
 
     /// A command is out from now on; the caller makes the change for all of a turn.

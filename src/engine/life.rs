@@ -59,10 +59,15 @@ impl Shard {
             error: to.error,
             output: to.output,
         };
+        let new_attempt = to.attempt > command.attempt;
         self.detach(slot);
         self.apply_status(slot, &change, true);
         let error = change.error.clone();
         self.outbox.change(Change::Status(Box::new(change)));
+        if new_attempt {
+            self.commands[slot].set(Flag::NewAttempt, true);
+            self.outbox.hold(Held::Attempt(slot, to.attempt));
+        }
         self.say_command(slot, to.note, error);
         self.attach(slot);
     }
@@ -301,6 +306,19 @@ impl Shard {
     pub(super) fn on_end_durable(&mut self, slot: u32) {
         self.commands[slot].set(Flag::Ending, false);
         self.let_successor_go(slot);
+    }
+
+    /// A command's attempt is durable. A crash would have begun with the one before, which was over: it would run again.
+    pub(super) fn on_attempt_durable(&mut self, slot: u32, attempt: u16) {
+        let command = &mut self.commands[slot];
+        // There may be a later one by now, which waits for its own change.
+        if command.attempt != attempt {
+            return;
+        }
+        command.set(Flag::NewAttempt, false);
+        if command.status == Status::Pending && command.is_due(self.now) {
+            self.make_ready(slot);
+        }
     }
 
     fn let_successor_go(&mut self, slot: u32) {

@@ -14,6 +14,8 @@ pub(super) enum Held {
     Accept(u32),
     /// The end of a command of an ordered order: the next one may go.
     Ended(u32),
+    /// A command's new attempt: it may go out.
+    Attempt(u32, u16),
     /// Commands of this shard's servers are resent.
     Resent(Vec<(CommandId, u32)>),
     /// A session begins, with its `Welcome`.

@@ -1,8 +1,9 @@
 //! What a plugin's answers mean for its commands. Must never count an answer twice, nor lose a completion.
 //!
-//! `(id, attempt)` names one execution. An answer to an older attempt repeats what is known. A completion counts in
-//! any status that is not terminal, because the alternative would be to run the command twice; other outcomes
-//! count only for a delivery that is out, was lost, is in doubt, or had another answer before that said less.
+//! `(id, attempt)` names one execution, or a second one where a doubt was to be rerun. A completion counts for whichever
+//! attempt, in any status that is not terminal, because the alternative would be to run the command twice. Other outcomes
+//! count only for the latest attempt, and for a delivery that is out, was lost, is in doubt, or had another answer before
+//! that said less.
 
 use super::command::{Command, Flag};
 use super::io::{
@@ -115,7 +116,7 @@ impl Shard {
         }
         let note = if delivered { Note::None } else { Note::LateResult };
         let to = To {
-            attempt: result.attempt.unwrap_or(command.attempt),
+            attempt: result.attempt.unwrap_or(0).max(command.attempt),
             unanswered: 0,
             error: result.error,
             output: result.output,
@@ -200,17 +201,16 @@ fn reported(command: &Command, result: &CommandResult) -> (u16, u16) {
 fn counts(command: &Command, result: &CommandResult) -> bool {
     let attempt = result.attempt.unwrap_or(command.attempt);
     if attempt < command.attempt {
-        return false;
+        // Run again after a doubt, one attempt is executed twice: that the first failed does not undo the second.
+        return result.outcome == Outcome::Completed;
     }
-    // It was delivered, so the attempt before had failed, and a crash of the broker has lost that. It loses one at most:
-    // between two attempts lies a delay, far longer than a commit.
+    // Delivered, so the attempt before had failed, which a broker that was restored from a copy does not know. One at most:
+    // what is further ahead is a faulty plugin rather than an old copy.
     if attempt > command.attempt {
         return attempt - command.attempt == 1;
     }
     if result.outcome == Outcome::Completed {
-        // The same execution was reported as failed before: the first report counts.
-        let reported = command.status == Status::Failed && command.note == Note::RetriesExhausted;
-        return !(reported && result.attempt == Some(command.attempt));
+        return true;
     }
     match command.status {
         Status::Delivered => attempt == command.attempt,
@@ -230,3 +230,7 @@ fn counts(command: &Command, result: &CommandResult) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+#[path = "results_tests.rs"]
+mod tests;

@@ -174,6 +174,7 @@ impl Shard {
                 Held::Output(output) => self.outbox.send_now(output),
                 Held::Accept(slot) => self.accept(slot),
                 Held::Ended(slot) => self.on_end_durable(slot),
+                Held::Attempt(slot, attempt) => self.on_attempt_durable(slot, attempt),
                 Held::Resent(commands) => self.resend_collected(&commands),
                 Held::Welcome(server, conn, output) => {
                     self.outbox.send_now(*output);

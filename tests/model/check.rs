@@ -24,13 +24,13 @@ const ALL: [Status; 8] = [
 impl Driver {
     /// Follows what came out of the shards; then nothing may be left that should have gone out.
     pub(crate) fn follow(&mut self) {
-        let (undurable, ends) = (self.world.ending(), std::mem::take(&mut self.world.ends));
-        let all = ends.iter().flat_map(|(_, ids)| ids).chain(&undurable);
+        let (undurable, settled) = (self.world.ending(), std::mem::take(&mut self.world.settled));
+        let all = settled.iter().flat_map(|(_, settled)| &settled.ended).chain(&undurable);
         self.naive.ending = all.copied().collect();
-        let mut ends = ends.into_iter().peekable();
+        let mut settled = settled.into_iter().peekable();
         for (index, (_, output)) in std::mem::take(&mut self.world.outputs).into_iter().enumerate() {
-            while let Some((_, ids)) = ends.next_if(|(before, _)| *before <= index) {
-                self.naive.on_ends_durable(&ids);
+            while let Some((_, settled)) = settled.next_if(|(before, _)| *before <= index) {
+                self.naive.on_frame_durable(&settled);
             }
             match output {
                 Output::Plugin { conn, message } => self.on_message(conn, message),
@@ -39,7 +39,7 @@ impl Driver {
                 Output::Forward { .. } => unreachable!("the world carries forwards"),
             }
         }
-        ends.for_each(|(_, ids)| self.naive.on_ends_durable(&ids));
+        settled.for_each(|(_, settled)| self.naive.on_frame_durable(&settled));
         self.naive.ending = undurable;
         for server in self.naive.servers.keys().copied().collect::<Vec<_>>() {
             let left = self.naive.push_next(server);

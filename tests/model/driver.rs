@@ -253,7 +253,7 @@ impl Driver {
         self.conns.clear();
         self.snapshots.clear();
         self.world.outputs.clear();
-        self.world.ends.clear();
+        self.world.settled.clear();
         self.world.forwards_are_slow = false;
         self.world.crash(shards);
         self.follow();

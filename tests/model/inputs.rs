@@ -95,6 +95,7 @@ impl Driver {
             note: Note::None,
             status_at: self.world.now,
             attempt: 1,
+            durable_attempt: 1,
             retries: 0,
             unanswered: 0,
             due: command.not_before,

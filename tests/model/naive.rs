@@ -6,6 +6,8 @@ use fluxrelay::engine::{Note, Outcome, Status};
 use fluxrelay::ids::{CommandId, ConnId, OrderId, Seq, ServerId};
 use fluxrelay::time::UnixMs;
 
+use crate::support::world::Settled;
+
 pub(crate) const RETRIES: [u64; 3] = [30_000, 60_000, 120_000];
 pub(crate) const ACK_DEADLINE: u64 = 60_000;
 pub(crate) const ABSENT_RECHECK: u64 = 15_000;
@@ -30,6 +32,8 @@ pub(crate) struct Command {
     pub(crate) note: Note,
     pub(crate) status_at: UnixMs,
     pub(crate) attempt: u16,
+    /// The last attempt that is durable: only that may go out.
+    pub(crate) durable_attempt: u16,
     pub(crate) retries: u16,
     pub(crate) unanswered: u16,
     /// Pending: not before.
@@ -147,11 +151,11 @@ impl Command {
     /// Whether a result says something new.
     pub(crate) fn counts(&self, outcome: Outcome, named: Option<u16>) -> bool {
         let attempt = named.unwrap_or(self.attempt);
+        if outcome == Outcome::Completed {
+            return attempt <= self.attempt + 1;
+        }
         if attempt != self.attempt {
             return attempt == self.attempt + 1;
-        }
-        if outcome == Outcome::Completed {
-            return self.status != Status::Failed || self.note != Note::RetriesExhausted || named.is_none();
         }
         match self.status {
             Status::Delivered => attempt == self.attempt,
@@ -186,9 +190,12 @@ impl Naive {
         mine.map(|(id, _)| *id).collect()
     }
 
-    /// An earlier command of the same ordered order on the same server has not ended durably.
+    /// Its attempt is not durable, or an earlier command of the same ordered order on the same server has not ended durably.
     fn is_blocked(&self, id: CommandId) -> bool {
         let command = &self.commands[&id];
+        if command.attempt > command.durable_attempt {
+            return true;
+        }
         let before = self.commands.range(..id).filter(|(other, _)| other.server == id.server);
         let mut before = before.filter(|(_, before)| before.order == command.order);
         let waits =
@@ -274,14 +281,20 @@ impl Naive {
         if self.may_push(server) { self.take_next(server, false) } else { None }
     }
 
-    /// These ends are about to be durable: until now the shard looked at all but what waits for them.
-    pub(crate) fn on_ends_durable(&mut self, ids: &[CommandId]) {
-        for server in ids.iter().map(|id| id.server).collect::<BTreeSet<_>>() {
+    /// A frame is about to be durable: until now the shard looked at all but what waits for it.
+    pub(crate) fn on_frame_durable(&mut self, settled: &Settled) {
+        let attempts = settled.attempts.iter().map(|(id, _)| id);
+        for server in settled.ended.iter().chain(attempts).map(|id| id.server).collect::<BTreeSet<_>>() {
             if self.may_push(server) {
                 self.first_ready(server);
             }
         }
-        self.ending.retain(|id| !ids.contains(id));
+        self.ending.retain(|id| !settled.ended.contains(id));
+        for (id, attempt) in &settled.attempts {
+            if let Some(command) = self.commands.get_mut(id) {
+                command.durable_attempt = command.durable_attempt.max(*attempt);
+            }
+        }
     }
 
     // ------------------------------------------------------------ sessions
@@ -445,6 +458,7 @@ impl Naive {
         }
         for (id, command) in &mut self.commands {
             command.visible = true;
+            command.durable_attempt = command.attempt;
             command.absent_answers = 0;
             let retried = command.note == Note::RetryScheduled && command.is_due(now);
             if command.status == Status::Delivered || (command.status == Status::Pending && retried) {

@@ -28,7 +28,7 @@ impl Naive {
         match outcome {
             Outcome::Completed => {
                 if words || command.status != Status::Delivered {
-                    command.attempt = named.unwrap_or(command.attempt);
+                    command.attempt = named.unwrap_or(0).max(command.attempt);
                 }
                 command.unanswered = 0;
                 command.enter(now, Status::Completed, Note::None);

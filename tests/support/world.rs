@@ -23,8 +23,8 @@ pub(crate) struct World {
     pub(crate) servers: BTreeMap<ServerId, StoreId>,
     /// What the shards asked for, in order, except forwards; whoever looks takes it.
     pub(crate) outputs: Vec<(UnixMs, Output)>,
-    /// Commands whose end became durable since somebody looked, those of each frame with the number of outputs before that.
-    pub(crate) ends: Vec<(usize, Vec<CommandId>)>,
+    /// What became durable since somebody looked: of each frame, with the number of outputs before that.
+    pub(crate) settled: Vec<(usize, Settled)>,
     /// Frames become durable only by [`World::make_durable`].
     pub(crate) disk_is_slow: bool,
     /// Forwards arrive only by [`World::deliver_forwards`].
@@ -56,7 +56,7 @@ impl World {
             disk: Disk::default(),
             servers: BTreeMap::new(),
             outputs: Vec::new(),
-            ends: Vec::new(),
+            settled: Vec::new(),
             disk_is_slow: false,
             forwards_are_slow: false,
             sealed: VecDeque::new(),
@@ -168,7 +168,7 @@ impl World {
         for frame in self.sealed.drain(..count).collect::<Vec<_>>() {
             let (shard, no) = (frame.shard, frame.no);
             let before = self.outputs.len();
-            self.ends.push((before, ended(&frame.changes).collect()));
+            self.settled.push((before, Settled::by(&frame.changes)));
             self.disk.append(frame);
             self.step(shard, Input::Durable(no));
         }
@@ -177,7 +177,7 @@ impl World {
 
     /// Commands whose end is in a frame that is not durable.
     pub(crate) fn ending(&self) -> BTreeSet<CommandId> {
-        self.sealed.iter().flat_map(|frame| ended(&frame.changes)).collect()
+        self.sealed.iter().flat_map(|frame| Settled::by(&frame.changes).ended).collect()
     }
 
     /// How many frames were ever sealed, and how many of them are durable.
@@ -305,16 +305,33 @@ impl World {
     }
 }
 
-/// The commands that end by these changes, but for those whose time is over: that a crash does not undo.
-fn ended(changes: &[Change]) -> impl Iterator<Item = CommandId> {
-    changes.iter().flat_map(|change| match change {
-        Change::Completed(change) => {
-            let server = change.server;
-            change.commands.iter().map(|(seq, _)| CommandId { server, seq: *seq }).collect()
+/// What others wait for, once it is durable.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    /// Commands that end, but for those whose time is over: that a crash does not undo.
+    pub(crate) ended: Vec<CommandId>,
+    /// Attempts, new or not.
+    pub(crate) attempts: Vec<(CommandId, u16)>,
+}
+
+impl Settled {
+    fn by(changes: &[Change]) -> Settled {
+        let mut settled = Settled::default();
+        for change in changes {
+            match change {
+                Change::Completed(change) => {
+                    let ids = change.commands.iter().map(|(seq, _)| (change.server, *seq));
+                    settled.ended.extend(ids.map(|(server, seq)| CommandId { server, seq }));
+                }
+                Change::Status(change) => {
+                    settled.attempts.push((change.id, change.attempt));
+                    if matches!(change.status, Status::Completed | Status::Cancelled) {
+                        settled.ended.push(change.id);
+                    }
+                }
+                _ => {}
+            }
         }
-        Change::Status(change) if matches!(change.status, Status::Completed | Status::Cancelled) => {
-            vec![change.id]
-        }
-        _ => Vec::new(),
-    })
+        settled
+    }
 }
