@@ -200,17 +200,17 @@ fn reported(command: &Command, result: &CommandResult) -> (u16, u16) {
 /// Whether a result says something new about a command that has not ended.
 fn counts(command: &Command, result: &CommandResult) -> bool {
     let attempt = result.attempt.unwrap_or(command.attempt);
-    if attempt < command.attempt {
-        // Run again after a doubt, one attempt is executed twice: that the first failed does not undo the second.
-        return result.outcome == Outcome::Completed;
-    }
     // Delivered, so the attempt before had failed, which a broker that was restored from a copy does not know. One at most:
     // what is further ahead is a faulty plugin rather than an old copy.
     if attempt > command.attempt {
         return attempt - command.attempt == 1;
     }
+    // Run again after a doubt, one attempt is executed twice: that the first failed does not undo the second.
     if result.outcome == Outcome::Completed {
         return true;
+    }
+    if attempt < command.attempt {
+        return false;
     }
     match command.status {
         Status::Delivered => attempt == command.attempt,
