@@ -66,7 +66,7 @@ impl Handle {
     /// `NotFound`, `Stopping`.
     pub async fn command(&self, id: CommandId) -> Result<CommandRow, BrokerError> {
         match self.read(id.server, Query::Command(id)).await? {
-            Reply::Command(row) => Ok(*row),
+            Reply::Command(row) => self.complete_one(*row).await,
             Reply::NotHere => {
                 let found = self.inner.at_rest(move |inner| inner.storage(|rest| rest.command(id))).await?;
                 found.ok_or(BrokerError::NotFound)
@@ -107,7 +107,7 @@ impl Handle {
             Cursor::Memory(after) => {
                 let query = Query::Commands { server, status, after, limit };
                 match self.read(server, query).await? {
-                    Reply::Commands(rows) => page.commands = rows,
+                    Reply::Commands(rows) => page.commands = self.complete(rows).await?,
                     other => return unexpected(other),
                 }
                 if page.commands.len() == limit {
@@ -159,7 +159,7 @@ impl Handle {
     pub async fn operate(&self, id: CommandId, operation: Operation) -> Result<CommandRow, BrokerError> {
         let shard = self.inner.owner(id.server);
         match self.inner.call(shard, 0, |from| Input::Operate { from, id, operation }).await {
-            Ok(Reply::Command(row)) => Ok(*row),
+            Ok(Reply::Command(row)) => self.complete_one(*row).await,
             Ok(other) => unexpected(other),
             Err(BrokerError::NotFound) => {
                 let row = self.command(id).await?;
@@ -254,6 +254,22 @@ impl Handle {
     /// `Stopping`.
     pub async fn token_regenerated(&self, server: ServerId) -> Result<(), BrokerError> {
         self.inner.tell(server, Input::EndSession { server, reason: CloseReason::TokenRevoked }).await
+    }
+
+    /// Adds the texts that only the store at rest has.
+    async fn complete(&self, mut rows: Vec<CommandRow>) -> Result<Vec<CommandRow>, BrokerError> {
+        if rows.iter().all(|row| row.text.is_some()) {
+            return Ok(rows);
+        }
+        let read = move |inner: &Inner| {
+            inner.storage(|rest| rest.complete(&mut rows))?;
+            Ok(rows)
+        };
+        self.inner.at_rest(read).await
+    }
+
+    async fn complete_one(&self, row: CommandRow) -> Result<CommandRow, BrokerError> {
+        self.complete(vec![row]).await?.pop().ok_or(BrokerError::NotFound)
     }
 
     async fn read(&self, server: ServerId, query: Query) -> Result<Reply, BrokerError> {

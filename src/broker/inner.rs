@@ -19,6 +19,7 @@ use super::request::{BrokerError, OrderRequest, Published, RequestedCommand, Tar
 use super::shard_thread::CALLS;
 use super::space::Space;
 use super::stats::{DoorStats, JournalStats, Snapshot};
+use super::texts_thread::Wanted;
 use crate::credentials::Fingerprints;
 use crate::engine::{Counters, Input, KeyDigest, NewCommand, NewOrder, OrderRow, Refusal, Reply, ReplyTo};
 use crate::ids::{ConnId, OrderId, ServerId, ShardNo, StoreId};
@@ -30,6 +31,7 @@ pub(crate) struct Inner {
     pub(super) shards: Vec<Inbox>,
     pub(super) journal: Sender<ToJournal>,
     pub(super) keeper: Sender<ToKeeper>,
+    pub(super) texts: Sender<Option<Wanted>>,
     pub(super) rest: Arc<dyn Rest>,
     pub(super) registry: Registry,
     pub(super) quotas: Quotas,

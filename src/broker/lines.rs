@@ -12,6 +12,7 @@ use super::inbox::{Inbox, ToJournal};
 use super::mailbox::{Mailbox, ToPeer};
 use super::request::Published;
 use super::stats::JournalStats;
+use super::texts_thread::Wanted;
 use crate::engine::Event;
 use crate::ids::OrderId;
 use crate::storage::{Rest, StorageError};
@@ -35,6 +36,8 @@ pub(super) trait Lines {
     fn publish(&self, events: Vec<Event>);
     /// Answers a repeated publish whose order is at rest, away from the calling thread.
     fn find_order(&self, order: OrderId, mailbox: Arc<Mailbox>, request: u64);
+    /// Reads texts for a shard, away from the calling thread.
+    fn read_texts(&self, wanted: Wanted);
     /// Records of the audit trail whose time is over go.
     fn expire_audit(&self, now: UnixMs) -> Result<(), StorageError>;
 }
@@ -75,6 +78,11 @@ impl Lines for Arc<Inner> {
             let result = found.map(|row| Published { order, replayed: true, commands: row.commands });
             mailbox.push(ToPeer::Published { request, result });
         });
+    }
+
+    fn read_texts(&self, wanted: Wanted) {
+        // The other end goes away when the storage has failed.
+        let _ = self.texts.send(Some(wanted));
     }
 
     fn expire_audit(&self, now: UnixMs) -> Result<(), StorageError> {

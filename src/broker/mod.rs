@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! connections, calls ─▶ inbox ─▶ shard thread ─▶ journal thread ─▶ "durable" ─▶ shard thread ─▶ mailboxes, callers
-//!                                     └─ parts of a checkpoint ─▶ keeper thread ─▶ store at rest, trim the journal
+//!                                     ├─ parts of a checkpoint ─▶ keeper thread ─▶ store at rest, trim the journal
+//!                                     └─ texts that are due ─▶ texts thread ─▶ store at rest ─▶ shard thread
 //! ```
 
 mod announced;
@@ -32,6 +33,7 @@ mod space;
 mod start;
 mod stats;
 mod stepped;
+mod texts_thread;
 
 pub use care::{BackupError, BackupMade, RestoreError, check, is_backup_name, restore};
 pub use events::{BadEventId, EventId, EventStream, Followed};

@@ -14,6 +14,7 @@ use super::inbox::{Envelope, Outlet, ToJournal};
 use super::lines::Lines;
 use super::mailbox::{Mailbox, ToPeer};
 use super::request::{BrokerError, Published};
+use super::texts_thread::Wanted;
 use crate::engine::{
     Counters, Event, ImagePart, Input, NumberMap, Output, PluginOut, Refusal, Reply, ReplyTo, Shard,
 };
@@ -251,6 +252,9 @@ impl<L: Lines> ShardThread<L> {
                 }
                 Output::Event(event) if followed => self.events.push(event),
                 Output::Event(_) => {}
+                Output::ReadTexts { server, seqs } => {
+                    self.lines.read_texts(Wanted { shard: self.no, server, seqs });
+                }
             }
         }
         self.outputs = outputs;

@@ -28,7 +28,7 @@ use super::registry::{FirstStart, Registry, RegistryOptions};
 use super::shard_thread::ShardThread;
 use super::space::Space;
 use super::stats::{DoorStats, JournalStats};
-use super::{journal_thread, keeper, space};
+use super::{journal_thread, keeper, space, texts_thread};
 use crate::credentials::HashCost;
 use crate::engine::{self, Counters, Output, Shard};
 use crate::ids::{FrameNo, ServerId, ShardNo, StoreId};
@@ -112,6 +112,7 @@ pub struct Running {
     keeper: (Sender<ToKeeper>, JoinHandle<()>),
     shards: Vec<JoinHandle<()>>,
     journal: JoinHandle<()>,
+    texts: JoinHandle<()>,
     space: (Sender<()>, JoinHandle<()>),
 }
 
@@ -128,6 +129,7 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
     let (to_keeper, messages): (_, Receiver<ToKeeper>) = unbounded();
     let (senders, outlets): (Vec<_>, Vec<_>) = shards.iter().map(|_| inbox()).unzip();
     let (to_journal, from_shards) = unbounded();
+    let (to_texts, wanted) = unbounded();
     let failure = watch::Sender::new(None);
     let failed = failure.subscribe();
     let inner = Arc::new(Inner {
@@ -138,6 +140,7 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
         shards: senders,
         journal: to_journal,
         keeper: to_keeper.clone(),
+        texts: to_texts,
         rest: Arc::new(rest),
         hub: EventHub::new(report.boot),
         runtime: tokio::runtime::Handle::current(),
@@ -169,6 +172,10 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
         let inner = Arc::clone(&inner);
         spawn("keeper", move || keeper::run(keeper_settings, backups, messages, inner))
     };
+    let texts = {
+        let inner = Arc::clone(&inner);
+        spawn("texts", move || texts_thread::run(&wanted, &inner))
+    };
     let space = watch_space(&inner);
     Ok(Running {
         handle: Handle { inner },
@@ -178,6 +185,7 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
         keeper: (to_keeper, keeper),
         shards,
         journal,
+        texts,
         space,
     })
 }
@@ -423,6 +431,8 @@ impl Running {
         }
         let _ = self.handle.inner.journal.send(ToJournal::Stop);
         let _ = self.journal.join();
+        let _ = self.handle.inner.texts.send(None);
+        let _ = self.texts.join();
         let (stop, thread) = self.space;
         drop(stop);
         let _ = thread.join();

@@ -20,6 +20,7 @@ use super::request::{BrokerError, Published};
 use super::shard_thread::{CALLS, ShardThread};
 use super::start::{Settings, keeper_settings, recover, shard_threads};
 use super::stats::JournalStats;
+use super::texts_thread::Wanted;
 use crate::engine::{Counters, Event, Hello, Input, NewOrder, Reply, ReplyTo};
 use crate::ids::{ConnId, OrderId, ServerId, ShardNo, StoreId};
 use crate::storage::{
@@ -102,6 +103,14 @@ impl Lines for Arc<SteppedLines> {
             }
         };
         mailbox.push(ToPeer::Published { request, result });
+    }
+
+    fn read_texts(&self, wanted: Wanted) {
+        let shard = &self.shards[usize::from(wanted.shard.0)];
+        match wanted.read(&self.rest) {
+            Ok(answer) => shard.send_now(answer),
+            Err(error) => self.fail(error),
+        }
     }
 
     fn expire_audit(&self, _: UnixMs) -> Result<(), StorageError> {

@@ -13,6 +13,7 @@ use super::command::Flag;
 use super::io::{ImagePart, KeyRow, ServerRow};
 use super::server::Server;
 use super::shard::Shard;
+use super::texts::Copied;
 use crate::ids::Seq;
 
 /// Ended commands that leave memory in one step.
@@ -31,6 +32,10 @@ pub(super) struct Checkpoint {
     ended: Vec<(u32, u32)>,
     /// Those of checkpoints that are durable: they leave memory.
     freeing: Vec<(u32, u32)>,
+    /// Others in the parts of this checkpoint, whose texts are here.
+    copied: Vec<Copied>,
+    /// Those of checkpoints that are durable: their texts leave memory.
+    pub(super) resting: Vec<Copied>,
     /// Orders up to this seq are in durable checkpoints, or in the parts of this one.
     orders: Option<Seq>,
     /// Orders up to this seq are in durable checkpoints: they leave memory.
@@ -47,7 +52,7 @@ struct Export {
 
 impl Checkpoint {
     pub(super) fn is_freeing(&self) -> bool {
-        !self.freeing.is_empty() || self.forgetting.is_some()
+        !self.freeing.is_empty() || !self.resting.is_empty() || self.forgetting.is_some()
     }
 }
 
@@ -128,6 +133,9 @@ impl Shard {
             part.ended.push(row);
         } else {
             command.set(Flag::AtRest, true);
+            if row.text.is_some() {
+                self.checkpoint.copied.push(Copied { slot, rev: row.rev, seq: row.id.seq });
+            }
             part.live.push(row);
         }
     }
@@ -139,6 +147,8 @@ impl Shard {
         freeing.reverse();
         freeing.append(&mut self.checkpoint.freeing);
         self.checkpoint.freeing = freeing;
+        let copied = std::mem::take(&mut self.checkpoint.copied);
+        self.checkpoint.resting.extend(copied);
         self.checkpoint.forgetting = self.checkpoint.orders;
     }
 

@@ -102,7 +102,8 @@ pub(super) struct Rare {
 #[derive(Debug)]
 pub(super) struct Command {
     pub(super) seq: Seq,
-    pub(super) text: Arc<str>,
+    /// `None`: only the store at rest has it.
+    pub(super) text: Option<Arc<str>>,
     pub(super) player: Option<Box<Player>>,
     rare: Option<Box<Rare>>,
     accepted_at: UnixMs,
@@ -131,7 +132,7 @@ impl Command {
     pub(super) fn accepted(row: &AcceptedRow, order: Seq, at: UnixMs, server: u32) -> Command {
         let mut command = Command {
             seq: row.id.seq,
-            text: row.text.clone(),
+            text: Some(row.text.clone()),
             player: row.player.clone().map(Box::new),
             rare: None,
             accepted_at: at,
@@ -164,11 +165,11 @@ impl Command {
         command
     }
 
-    /// A command from its row at rest.
+    /// A command from its row at rest, where its text stays.
     pub(super) fn restored(row: CommandRow, server: u32) -> Command {
         let mut command = Command {
             seq: row.id.seq,
-            text: row.text,
+            text: None,
             player: row.player.map(Box::new),
             rare: None,
             accepted_at: row.accepted_at,
@@ -240,11 +241,14 @@ impl Command {
     }
 
     /// The delivery.
+    ///
+    /// # Panics
+    /// Without its text: then it is not handed out.
     pub(super) fn delivery(&self) -> Delivery {
         Delivery {
             seq: self.seq,
             attempt: self.attempt,
-            text: self.text.clone(),
+            text: self.text.clone().expect("only what has its text is handed out"),
             player: self.player.as_deref().cloned(),
             require_online: self.is(Flag::RequireOnline),
             on_doubt: self.on_doubt(),
@@ -381,7 +385,7 @@ impl Command {
         });
         self.set(Flag::LatestSpilled, true);
         self.rev = rev;
-        self.text = text.clone();
+        self.text = Some(text.clone());
         self.trim_history();
     }
 

@@ -8,6 +8,14 @@ use super::players::Presence;
 use super::shard::Shard;
 use crate::limits::{DELIVER_BYTES_MAX, DELIVER_COMMANDS_MAX};
 
+/// How much may go out in one message.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    pub(super) commands: usize,
+    /// Bytes of texts; the first command goes whatever its size.
+    pub(super) bytes: usize,
+}
+
 /// What a look at a candidate says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Readiness {
@@ -37,32 +45,37 @@ impl Shard {
         let Some(session) = self.servers[place].session.as_ref().filter(|session| session.has_room()) else {
             return;
         };
-        let (conn, room) = (session.conn, session.window - session.outstanding);
-        let deliveries = self.take_ready(place, (room as usize).min(DELIVER_COMMANDS_MAX), budget, false);
+        let (conn, open) = (session.conn, session.window - session.outstanding);
+        let room = Room { commands: DELIVER_COMMANDS_MAX.min(open as usize), bytes: DELIVER_BYTES_MAX };
+        let deliveries = self.take_ready(place, room, budget, false);
         if !deliveries.is_empty() {
             // Not held back for its own change: what must be durable is that the commands were accepted.
             self.outbox.send_now(Output::Plugin { conn, message: PluginOut::Deliver(deliveries) });
         }
     }
 
-    /// Hands out up to `limit` ready commands of a server, in order.
+    /// Hands out ready commands of a server, in order.
     pub(super) fn take_ready(
         &mut self,
         place: u32,
-        limit: usize,
+        room: Room,
         budget: &mut usize,
         polled: bool,
     ) -> Vec<Delivery> {
         let mut slots = std::mem::take(&mut self.scratch);
         let mut bytes = 0;
-        while slots.len() < limit && *budget > 0 {
+        while slots.len() < room.commands && *budget > 0 {
             let Some(candidate) = self.servers[place].lane.next_candidate(&self.commands) else { break };
             let slot = candidate.slot();
             *budget -= 1;
             let readiness = self.readiness(slot);
             if readiness == Readiness::Ready {
-                bytes += self.commands[slot].text.len();
-                if bytes > DELIVER_BYTES_MAX && !slots.is_empty() {
+                let Some(text) = &self.commands[slot].text else {
+                    self.read_texts(place, slot, room.commands - slots.len());
+                    break;
+                };
+                bytes += text.len();
+                if bytes > room.bytes && !slots.is_empty() {
                     break;
                 }
             }

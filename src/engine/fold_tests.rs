@@ -27,6 +27,14 @@ struct Rest {
     trimmed: FrameNo,
 }
 
+impl Rest {
+    /// Gives a row without a text the one that it has here.
+    fn complete(&self, row: &mut CommandRow) {
+        let found = || self.live.get(&row.id).or_else(|| self.ended.get(&row.id)).expect("it is at rest");
+        row.text = row.text.take().or_else(|| found().text.clone());
+    }
+}
+
 /// A checkpoint under way.
 struct Underway {
     parts: Vec<ImagePart>,
@@ -46,6 +54,8 @@ struct World {
     rest: Rest,
     underway: Option<Underway>,
     known: Vec<CommandId>,
+    /// Texts that are to be read from what is at rest.
+    wanted: Vec<(ServerId, Vec<Seq>)>,
     conns: u64,
     compared: usize,
 }
@@ -78,6 +88,7 @@ impl World {
             rest: Rest::default(),
             underway: None,
             known: Vec::new(),
+            wanted: Vec::new(),
             conns: 0,
             compared: 0,
         }
@@ -107,10 +118,20 @@ impl World {
                     let from = ReplyTo { port: ConnId(0), request: 2 };
                     self.input(Input::ResendMany { from, commands });
                 }
+                Output::ReadTexts { server, seqs } => self.wanted.push((*server, seqs.clone())),
                 _ => {}
             }
         }
         out
+    }
+
+    /// Answers one reading of texts, whole or in part.
+    fn read_texts(&mut self) {
+        let Some((server, seqs)) = self.wanted.pop() else { return };
+        let rows = seqs.iter().filter_map(|seq| self.rest.live.get(&CommandId { server, seq: *seq }));
+        let mut texts: Vec<_> = rows.map(|row| (row.id.seq, row.text.clone().expect("whole"))).collect();
+        texts.truncate(1 + self.draw(3) as usize);
+        self.input(Input::Texts { server, texts });
     }
 
     fn seal(&mut self) {
@@ -214,6 +235,9 @@ impl World {
     }
 
     fn act(&mut self) {
+        if self.chance(3) {
+            self.read_texts();
+        }
         let from = ReplyTo { port: ConnId(0), request: 1 };
         let conn = ConnId(self.conns.saturating_sub(self.draw(3)));
         let input = match self.draw(22) {
@@ -279,8 +303,9 @@ impl World {
     fn store(&mut self) {
         let Some(underway) = self.underway.take() else { return };
         let rest = &mut self.rest;
-        for part in underway.parts {
+        for mut part in underway.parts {
             assert!(part.contains <= self.durable);
+            part.live.iter_mut().chain(&mut part.ended).for_each(|row| rest.complete(row));
             rest.live.extend(part.live.into_iter().map(|row| (row.id, row)));
             rest.live.retain(|id, _| !part.no_longer_live.contains(&id.seq));
             for row in part.ended {
@@ -311,6 +336,15 @@ impl World {
         shard
     }
 
+    /// The rows of a shard, with their texts.
+    fn rows(&self, shard: &Shard) -> Vec<CommandRow> {
+        let lanes = shard.servers.places().map(|place| &shard.servers[place].lane);
+        let mut rows: Vec<_> =
+            lanes.flat_map(|lane| lane.slots_from(0)).map(|slot| shard.row(slot)).collect();
+        rows.iter_mut().for_each(|row| self.rest.complete(row));
+        rows
+    }
+
     fn compare(&mut self) {
         self.durable();
         while self.shard.has_work() {
@@ -320,15 +354,19 @@ impl World {
         let restored = self.restored(FrameNo(u64::MAX));
         let seed = self.seed;
         let mut ours = BTreeSet::new();
-        for row in rows(&self.shard) {
+        for row in self.rows(&self.shard) {
             ours.insert(row.id);
             let place = restored.find(row.id);
             let other =
                 place.map(|slot| restored.row(slot)).or_else(|| self.rest.ended.get(&row.id).cloned());
+            let other = other.map(|mut other| {
+                self.rest.complete(&mut other);
+                other
+            });
             assert_eq!(other.as_ref(), Some(&row), "seed {seed}");
             self.compared += 1;
         }
-        for row in rows(&restored).into_iter().filter(|row| !ours.contains(&row.id)) {
+        for row in self.rows(&restored).into_iter().filter(|row| !ours.contains(&row.id)) {
             assert_eq!(self.rest.ended.get(&row.id), Some(&row), "seed {seed}");
         }
         assert_eq!(self.shard.desk.next_seq(), restored.desk.next_seq(), "seed {seed}");
@@ -352,17 +390,13 @@ impl World {
         let mut shard = self.restored(durable);
         self.journal.retain(|(no, _)| *no <= durable);
         self.underway = None;
+        self.wanted.clear();
         self.boot += 1;
         let mut out = Vec::new();
         shard.restore_done(UnixMs(self.now), &mut out);
         self.shard = shard;
         assert_consistent(&self.shard, self.seed);
     }
-}
-
-fn rows(shard: &Shard) -> Vec<CommandRow> {
-    let lanes = shard.servers.places().map(|place| &shard.servers[place].lane);
-    lanes.flat_map(|lane| lane.slots_from(0)).map(|slot| shard.row(slot)).collect()
 }
 
 /// What must hold between the structures of a shard.

@@ -30,6 +30,7 @@ mod settings;
 mod shard;
 mod slab;
 mod sweep;
+mod texts;
 mod timers;
 mod wheel;
 

@@ -1,15 +1,25 @@
 //! The poll of a server that holds no connection. Must never hand out what is out already.
 
-use super::io::{EventKind, Output, Refusal, Reply, ReplyTo, Status};
+use super::dispatch::Room;
+use super::io::{Delivery, EventKind, Output, Refusal, Reply, ReplyTo, Status};
 use super::polls::Pace;
 use super::shard::Shard;
 use super::timers::Timer;
 use crate::ids::ServerId;
-use crate::limits::DELIVER_COMMANDS_MAX;
+use crate::limits::{DELIVER_BYTES_MAX, DELIVER_COMMANDS_MAX};
 use crate::time::Millis;
 
 /// Commands looked at for whether one of them falls due soon.
 const LOOK_AHEAD: usize = 256;
+/// Polls of one server that wait for texts; further ones are told to come again.
+const POLLS_WAITING_MAX: usize = 16;
+
+/// A poll that waits for texts, and what it has been handed out so far.
+#[derive(Debug)]
+pub(super) struct Poll {
+    from: ReplyTo,
+    commands: Vec<Delivery>,
+}
 
 impl Shard {
     pub(super) fn handle_poll(&mut self, from: ReplyTo, id: ServerId) {
@@ -17,12 +27,39 @@ impl Shard {
             let reply = Reply::Refused(Refusal::UnknownServer(id));
             return self.outbox.send_now(Output::Reply { to: from, reply });
         };
+        self.go_on_with_poll(place, Poll { from, commands: Vec::new() });
+    }
+
+    /// Goes on with a poll that has no texts to wait for any more.
+    pub(super) fn go_on_with_poll(&mut self, place: u32, poll: Poll) {
+        let Poll { from, mut commands } = poll;
+        let bytes: usize = commands.iter().map(|command| command.text.len()).sum();
+        let room = Room {
+            commands: DELIVER_COMMANDS_MAX - commands.len(),
+            bytes: DELIVER_BYTES_MAX.saturating_sub(bytes),
+        };
         let mut budget = self.settings.step_budget;
-        let commands = self.take_ready(place, DELIVER_COMMANDS_MAX, &mut budget, true);
+        commands.extend(self.take_ready(place, room, &mut budget, true));
+        let server = &mut self.servers[place];
+        let more = server.reads_texts && commands.len() < DELIVER_COMMANDS_MAX && bytes < DELIVER_BYTES_MAX;
+        if more && server.polls.len() < POLLS_WAITING_MAX {
+            server.polls.push(Poll { from, commands });
+            self.note_poll(place, true);
+            return;
+        }
         let busy = !commands.is_empty() || self.waits_soon(place);
         let next_check_seconds = self.note_poll(place, busy);
         let reply = Reply::Polled { commands, next_check_seconds };
         self.outbox.send_now(Output::Reply { to: from, reply });
+    }
+
+    /// Answers the polls that wait for texts of a server that is removed.
+    pub(super) fn refuse_polls(&mut self, place: u32) {
+        let server = &mut self.servers[place];
+        let refusal = Refusal::UnknownServer(server.id);
+        for poll in std::mem::take(&mut server.polls) {
+            self.outbox.send_now(Output::Reply { to: poll.from, reply: Reply::Refused(refusal) });
+        }
     }
 
     /// Keeps the server online until its next poll is overdue; returns when that is, in seconds.

@@ -5,6 +5,7 @@ use super::io::{ServerRow, ServerState, Status};
 use super::lane::Lane;
 use super::lease::Leases;
 use super::players::Players;
+use super::polling::Poll;
 use super::polls::Poller;
 use super::session::Session;
 use crate::ids::{ServerId, StoreId};
@@ -23,6 +24,10 @@ pub(super) struct Server {
     pub(super) totals_dirty: bool,
     /// Its desk was told that it is full.
     pub(super) told_full: bool,
+    /// Texts of its commands are being read from the store at rest: nothing goes out meanwhile.
+    pub(super) reads_texts: bool,
+    /// Polls that wait for them.
+    pub(super) polls: Vec<Poll>,
     /// Commands accepted by this shard's desk whose frame is not durable yet.
     pub(super) reserved: u32,
     pub(super) lane: Lane,
@@ -44,6 +49,8 @@ impl Server {
             in_ring: false,
             totals_dirty: false,
             told_full: false,
+            reads_texts: false,
+            polls: Vec::new(),
             reserved: 0,
             lane: Lane::default(),
             leases: Leases::default(),
@@ -73,7 +80,7 @@ impl Server {
 
     /// May be sent something now.
     pub(super) fn has_room(&self) -> bool {
-        self.session.as_ref().is_some_and(Session::has_room)
+        !self.reads_texts && self.session.as_ref().is_some_and(Session::has_room)
     }
 
     pub(super) fn totals(&self) -> ServerRow {

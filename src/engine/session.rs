@@ -235,6 +235,7 @@ impl Shard {
         self.handle_end_session(server, CloseReason::ServerRemoved);
         self.servers[place].registered = false;
         self.servers[place].poller = None;
+        self.refuse_polls(place);
         self.removals.push_back((place, Seq(0)));
     }
 

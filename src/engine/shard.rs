@@ -99,6 +99,7 @@ impl Shard {
         self.cancel_removed();
         self.sweep_some();
         self.free_some();
+        self.rest_some();
         self.dispatch();
         self.hold_endings();
         self.outbox.swap(out);
@@ -127,6 +128,7 @@ impl Shard {
             Input::Collect { from, filter } => self.handle_collect(from, &filter),
             Input::ResendMany { from, commands } => self.handle_resend_many(from, commands),
             Input::Read { from, query } => self.handle_read(from, query),
+            Input::Texts { server, texts } => self.handle_texts(server, texts),
             Input::CheckpointBegin => self.handle_checkpoint_begin(),
             Input::CheckpointDone => self.handle_checkpoint_done(),
         }

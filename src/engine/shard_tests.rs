@@ -419,7 +419,7 @@ fn operators_cancel_edit_and_resend() {
     let mut rig = Rig::new();
     let id = rig.publish_one(command("old"));
     let Reply::Command(row) = rig.operate(id, Operation::Edit { text: "new".into() }) else { panic!() };
-    assert_eq!((&*row.text, row.rev, row.status), ("new", 2, Status::Pending));
+    assert_eq!((row.text.as_deref(), row.rev, row.status), (Some("new"), 2, Status::Pending));
     assert_eq!(rig.story(id), [(Status::Pending, Note::None), (Status::Pending, Note::Operator)]);
     rig.connect(1, hello(10));
     let refused = rig.operate(id, Operation::Cancel);

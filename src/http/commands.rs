@@ -113,7 +113,7 @@ impl From<&CommandRow> for CommandView {
             id: row.id.to_string(),
             order: row.order.to_string(),
             server: row.id.server.to_string(),
-            command: row.text.to_string(),
+            command: text(&row.text).unwrap_or_default(),
             player: row.player.as_ref().map(PlayerBody::from),
             require_online: row.require_online,
             status: row.status.into(),

@@ -19,6 +19,10 @@ use crate::progress;
 
 /// The drain is given up when nothing was confirmed for so long.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Memory that has not shrunk for so long has settled; allocators give back in steps of some seconds.
+const SETTLED_AFTER: Duration = Duration::from_secs(12);
+/// Then it is taken as it is.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// How often it is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -33,6 +37,8 @@ pub struct Backlog {
     pub refused: u64,
     /// Bytes of the system's memory that each command took.
     pub memory: Option<f64>,
+    /// As `memory`, once it has settled: when nothing was published any more, and it had not shrunk for a while.
+    pub memory_at_rest: Option<f64>,
     /// Bytes of its files that each command took.
     pub disk: Option<f64>,
     /// From the start after the kill until it served.
@@ -105,6 +111,7 @@ impl BacklogLoad {
         let each = |bytes: u64| bytes as f64 / self.commands as f64;
         let (empty, disk_before) = (system.usage(), system.disk_bytes());
         let spent = self.fill(system, &shared, quiet).await?;
+        let settled = empty.zip(settled(system, quiet).await);
         let disk = disk_before.zip(system.disk_bytes());
         let spinner = progress::spinner("killing it and starting it again", quiet);
         let ready = tokio::task::block_in_place(|| system.kill_and_restart())?;
@@ -116,6 +123,7 @@ impl BacklogLoad {
             spent,
             refused: shared.refused.load(Ordering::Relaxed),
             memory: spent.system.map(|used| each(used.grown)),
+            memory_at_rest: settled.map(|(empty, rss)| each(rss.saturating_sub(empty.rss))),
             disk: disk.map(|(before, after)| each(after.saturating_sub(before))),
             ready,
             memory_after: restarted.map(|(empty, now)| each(now.rss.saturating_sub(empty.rss))),
@@ -177,6 +185,23 @@ impl BacklogLoad {
             }
         }
     }
+}
+
+/// The resident bytes of a system that is left alone, once they do not get fewer any more.
+async fn settled<S: System>(system: &S, quiet: bool) -> Option<u64> {
+    let spinner = progress::spinner("waiting until its memory has settled", quiet);
+    let began = now();
+    let (mut least, mut since) = (system.usage()?.rss, began);
+    while since.elapsed() < SETTLED_AFTER && began.elapsed() < SETTLE_TIMEOUT {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        let rss = system.usage()?.rss;
+        // By more than a hundredth.
+        if rss < least - least / 100 {
+            (least, since) = (rss, now());
+        }
+    }
+    spinner.finish_and_clear();
+    system.usage().map(|usage| usage.rss)
 }
 
 /// How fast it went.

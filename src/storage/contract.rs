@@ -2,6 +2,8 @@
 //!
 //! Owns no behaviour; `journal/` and `rest/` implement the traits.
 
+use std::sync::Arc;
+
 use super::error::StorageError;
 use crate::engine::{Change, CommandRow, ImagePart, KeyRow, OrderRow, ServerRow, Status};
 use crate::ids::{CommandId, FrameNo, OrderId, Seq, ServerId, ShardNo};
@@ -123,6 +125,20 @@ pub trait Rest: Send + Sync {
     /// # Errors
     /// Damage, or a failed read.
     fn command(&self, id: CommandId) -> Result<Option<CommandRow>, StorageError>;
+
+    /// Gives these rows, which were in memory a moment ago, the texts that only the store has. One that has changed at rest
+    /// since becomes what it is there.
+    ///
+    /// # Errors
+    /// Damage, or a failed read.
+    fn complete(&self, rows: &mut [CommandRow]) -> Result<(), StorageError>;
+
+    /// The texts of commands whose texts only the store has: as many as `bytes_max` allows, and one at the least. One that
+    /// has ended meanwhile is left out.
+    ///
+    /// # Errors
+    /// Damage, or a failed read.
+    fn texts(&self, seqs: &[Seq], bytes_max: usize) -> Result<Vec<(Seq, Arc<str>)>, StorageError>;
 
     /// An order.
     ///

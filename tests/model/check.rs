@@ -36,7 +36,7 @@ impl Driver {
                 Output::Plugin { conn, message } => self.on_message(conn, message),
                 Output::Reply { to, reply } => self.on_reply(to.request, reply),
                 Output::Event(_) => {}
-                Output::Forward { .. } => unreachable!("the world carries forwards"),
+                Output::Forward { .. } | Output::ReadTexts { .. } => unreachable!("the world carries these"),
             }
         }
         settled.for_each(|(_, settled)| self.naive.on_frame_durable(&settled));
@@ -166,7 +166,12 @@ impl Driver {
                 other => panic!("{other:?} for a command"),
             };
             let command = &self.naive.commands[&id];
-            let engine = (row.status, row.attempt, row.unanswered, &*row.text);
+            let engine = (
+                row.status,
+                row.attempt,
+                row.unanswered,
+                row.text.as_deref().expect("the disk completes it"),
+            );
             let naive = (command.status, command.attempt, command.unanswered, command.text.as_str());
             assert_eq!(engine, naive, "{id}: {row:?} is {command:?}");
             assert!(row.retries == command.retries || terminal(command.status), "{id}");

@@ -140,8 +140,13 @@ fn refusal(refusal: Refusal) -> String {
 
 /// One command: its state, then its history.
 pub(crate) fn command(names: &Names, row: &CommandRow) -> Vec<String> {
-    let mut first =
-        format!("{} {} {:?} attempt {}", names.command(row.id), status(row.status), row.text, row.attempt);
+    let mut first = format!(
+        "{} {} {:?} attempt {}",
+        names.command(row.id),
+        status(row.status),
+        row.text.as_deref().unwrap_or_default(),
+        row.attempt
+    );
     let mut add = |text: String| first.push_str(&text);
     if row.retries > 0 {
         add(format!(" retries {}", row.retries));
@@ -281,6 +286,6 @@ pub(crate) fn output(names: &mut Names, what: &Output, events: bool) -> Vec<Stri
         }
         Output::Event(what) if events => vec![event(names, what)],
         Output::Event(_) => Vec::new(),
-        Output::Forward { .. } => unreachable!("the world carries forwards"),
+        Output::Forward { .. } | Output::ReadTexts { .. } => unreachable!("the world carries these"),
     }
 }

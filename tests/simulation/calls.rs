@@ -121,11 +121,27 @@ impl World {
                 Err(TryRecvError::Empty) => waiting.push(call),
                 // The broker failed or ended: the client hears nothing of it.
                 Err(TryRecvError::Closed) => {}
-                Ok(reply) => self.on_reply(call.kind, reply),
+                Ok(mut reply) => {
+                    if self.complete(&mut reply) {
+                        self.on_reply(call.kind, reply);
+                    }
+                }
             }
         }
         waiting.append(&mut self.calls);
         self.calls = waiting;
+    }
+
+    /// Adds the text that only the store at rest has; false when it cannot be read, and the broker does not answer.
+    fn complete(&mut self, reply: &mut Reply) -> bool {
+        let (Some(broker), Reply::Command(row)) = (&self.broker, reply) else { return true };
+        let done = broker.rest().complete(std::slice::from_mut(row));
+        if let Err(error) = done {
+            self.trace.note(self.now, "look-up failed", format_args!("{error}"));
+            self.exit_soon();
+            return false;
+        }
+        true
     }
 
     /// An answer leaves the broker: from now on it is a promise.

@@ -2,9 +2,13 @@
 //! Must never hold anything that a real one would not have after a crash.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use fluxrelay::engine::{Change, CommandRow, ImagePart, KeyRow, OrderRow, ServerRow, Shard};
-use fluxrelay::ids::{CommandId, FrameNo, OrderId, ServerId, ShardNo};
+use fluxrelay::engine::{Change, CommandRow, ImagePart, KeyRow, OrderRow, Reply, ServerRow, Shard};
+use fluxrelay::ids::{CommandId, FrameNo, OrderId, Seq, ServerId, ShardNo};
+
+/// Texts read at a time: few, so that there are several readings.
+const TEXTS_MAX: usize = 2;
 
 /// A durable frame.
 #[derive(Debug, Clone)]
@@ -56,7 +60,8 @@ impl Disk {
         totals_at: Vec<(ShardNo, FrameNo)>,
         keep_from: usize,
     ) {
-        for (shard, part) in parts {
+        for (shard, mut part) in parts {
+            part.live.iter_mut().chain(&mut part.ended).for_each(|row| self.complete_row(row));
             assert!(
                 part.contains <= self.last_frame(shard),
                 "rows are written after the frames they rest on"
@@ -79,6 +84,31 @@ impl Disk {
         }
         self.totals_at.extend(totals_at);
         self.journal.drain(..keep_from);
+    }
+
+    /// Gives a row without a text the one that it has here.
+    fn complete_row(&self, row: &mut CommandRow) {
+        if row.text.is_none() {
+            let found = self.live.get(&row.id).or_else(|| self.ended.get(&row.id));
+            row.text = found.unwrap_or_else(|| panic!("the text of {} is nowhere", row.id)).text.clone();
+        }
+    }
+
+    /// Gives the rows of an answer their texts.
+    pub(crate) fn complete(&self, reply: &mut Reply) {
+        match reply {
+            Reply::Command(row) => self.complete_row(row),
+            Reply::Commands(rows) => rows.iter_mut().for_each(|row| self.complete_row(row)),
+            _ => {}
+        }
+    }
+
+    /// The texts of live commands: a few of those that are asked for.
+    pub(crate) fn texts(&self, server: ServerId, seqs: &[Seq]) -> Vec<(Seq, Arc<str>)> {
+        let row = |seq: &Seq| self.live.get(&CommandId { server, seq: *seq });
+        let texts =
+            seqs.iter().filter_map(row).map(|row| (row.id.seq, row.text.clone().expect("rows are whole")));
+        texts.take(TEXTS_MAX).collect()
     }
 
     /// Gives new shards everything that is stored, in the order of `storage::Recovered`.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use fluxrelay::engine::{Change, ImagePart, Input, Output, Query, Reply, ReplyTo, Settings, Shard, Status};
-use fluxrelay::ids::{CommandId, ConnId, FrameNo, ServerId, ShardNo, StoreId};
+use fluxrelay::ids::{CommandId, ConnId, FrameNo, Seq, ServerId, ShardNo, StoreId};
 use fluxrelay::time::UnixMs;
 
 use super::disk::{Disk, Frame};
@@ -31,6 +31,8 @@ pub(crate) struct World {
     pub(crate) forwards_are_slow: bool,
     pub(crate) sealed: VecDeque<Frame>,
     pub(crate) forwards: VecDeque<(ShardNo, Input)>,
+    /// Texts that are to be read from the disk.
+    wanted: VecDeque<(ServerId, Vec<Seq>)>,
     pub(crate) checkpoint: Option<Checkpoint>,
     settings: Settings,
     boot: u32,
@@ -61,6 +63,7 @@ impl World {
             forwards_are_slow: false,
             sealed: VecDeque::new(),
             forwards: VecDeque::new(),
+            wanted: VecDeque::new(),
             checkpoint: None,
             settings,
             boot: 0,
@@ -123,6 +126,11 @@ impl World {
         for output in out {
             match output {
                 Output::Forward { shard, input } => self.forwards.push_back((shard, *input)),
+                Output::ReadTexts { server, seqs } => self.wanted.push_back((server, seqs)),
+                Output::Reply { to, mut reply } => {
+                    self.disk.complete(&mut reply);
+                    self.outputs.push((self.now, Output::Reply { to, reply }));
+                }
                 other => self.outputs.push((self.now, other)),
             }
         }
@@ -149,6 +157,11 @@ impl World {
                     busy = true;
                     self.step(shard, input);
                 }
+            }
+            while let Some((server, seqs)) = self.wanted.pop_front() {
+                busy = true;
+                let texts = self.disk.texts(server, &seqs);
+                self.step(self.shard_of(server), Input::Texts { server, texts });
             }
             if !busy && !self.shards.iter().any(Shard::has_changes) {
                 return;
@@ -283,6 +296,7 @@ impl World {
     pub(crate) fn crash(&mut self, shards: u16) {
         self.sealed.clear();
         self.forwards.clear();
+        self.wanted.clear();
         self.checkpoint = None;
         self.start(shards);
     }

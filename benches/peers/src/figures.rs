@@ -69,7 +69,12 @@ impl From<&Backlog> for Figures {
         let mut figures = Figures::default();
         figures.add("accepted", "commands/s", found.accepted);
         for (name, bytes) in
-            [("memory", found.memory), ("disk", found.disk), ("memory after restart", found.memory_after)]
+            [
+                ("memory", found.memory),
+                ("memory at rest", found.memory_at_rest),
+                ("disk", found.disk),
+                ("memory after restart", found.memory_after),
+            ]
         {
             if let Some(bytes) = bytes {
                 figures.add(name, "bytes/command", bytes);

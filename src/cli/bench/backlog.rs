@@ -13,6 +13,9 @@ pub(super) async fn run(broker: &mut Fluxrelay, args: &BacklogArgs, quiet: bool)
     if let Some(memory) = found.memory {
         report.figure("memory", memory, "bytes/command");
     }
+    if let Some(memory) = found.memory_at_rest {
+        report.figure("memory at rest", memory, "bytes/command");
+    }
     report.spent(&found.spent);
     if let Some(disk) = found.disk {
         report.figure("disk", disk, "bytes/command");

@@ -158,9 +158,17 @@ pub enum Input {
         /// What to look up.
         query: Query,
     },
+    /// Texts that `Output::ReadTexts` asked for: as many as were read, from the first on. One that is not among the live
+    /// rows any more has ended, and is left out.
+    Texts {
+        /// Their server.
+        server: ServerId,
+        /// The commands with their texts.
+        texts: Vec<(Seq, Arc<str>)>,
+    },
     /// Start a checkpoint: the driver has sealed the current frame just before; export follows by `Shard::export`.
     CheckpointBegin,
-    /// The checkpoint is durable: what was exported and has ended leaves memory.
+    /// The checkpoint is durable: what was exported and has ended leaves memory, and so do the texts of what has not.
     CheckpointDone,
 }
 

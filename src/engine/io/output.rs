@@ -34,6 +34,13 @@ pub enum Output {
     },
     /// For whoever follows events.
     Event(Event),
+    /// The store at rest is to be asked for the texts of these commands. Answer: `Input::Texts`, with one of them at the least.
+    ReadTexts {
+        /// Their server.
+        server: ServerId,
+        /// The commands, by rising seq; none of them had ended.
+        seqs: Vec<Seq>,
+    },
 }
 
 /// What a plugin connection is told.

@@ -32,8 +32,8 @@ pub struct CommandRow {
     pub next_at: Option<UnixMs>,
     /// Its predecessor, when ordered.
     pub after: Option<Seq>,
-    /// The text.
-    pub text: Arc<str>,
+    /// The text; `None` = only the store at rest has it, and keeps it as it is.
+    pub text: Option<Arc<str>>,
     /// Whom it is for.
     pub player: Option<Player>,
     /// Only while the player is online.
@@ -111,7 +111,8 @@ pub struct KeyRow {
 /// A part of a checkpoint. All parts of one checkpoint together hold everything that changed before it began.
 #[derive(Debug, Clone, Default)]
 pub struct ImagePart {
-    /// Commands that have not ended (failed and in-doubt ones included): insert or replace.
+    /// Commands that have not ended (failed and in-doubt ones included): insert or replace. Here and among the ended ones, a
+    /// row without its text keeps the one that it has at rest.
     pub live: Vec<CommandRow>,
     /// Commands that have ended: insert.
     pub ended: Vec<CommandRow>,

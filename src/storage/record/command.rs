@@ -66,7 +66,7 @@ impl<'a> CommandRecord<'a> {
             attempt: row.attempt,
             retries: row.retries,
             unanswered: row.unanswered,
-            text: &row.text,
+            text: row.text.as_deref().expect("rows are whole when they are written"),
             player: PlayerRecord::new(row.player.as_ref()),
             require_online: row.require_online,
             on_doubt: row.on_doubt as u8,
@@ -124,7 +124,7 @@ impl ArchivedCommandRecord<'_> {
             unanswered: self.unanswered.to_native(),
             next_at: schedule.and_then(|schedule| instant(&schedule.next_at)),
             after: schedule.and_then(|schedule| schedule.after.as_ref()).map(|seq| Seq(seq.to_native())),
-            text: Arc::from(&*self.text),
+            text: Some(Arc::from(&*self.text)),
             player: player(&self.player),
             require_online: self.require_online,
             not_before: schedule.and_then(|schedule| instant(&schedule.not_before)),
@@ -139,6 +139,9 @@ impl ArchivedCommandRecord<'_> {
 }
 
 /// The sealed row.
+///
+/// # Panics
+/// Without the text.
 pub(crate) fn encode_command(row: &CommandRow) -> Vec<u8> {
     seal(Kind::Command, row.id.seq.0, &CommandRecord::new(row))
 }

@@ -16,11 +16,12 @@ use super::tables::{
     check_format,
 };
 use crate::engine::{CommandRow, OrderRow, Status};
-use crate::ids::{CommandId, FrameNo, OrderId, ServerId, ShardNo};
+use crate::ids::{CommandId, FrameNo, OrderId, Seq, ServerId, ShardNo};
 use crate::time::UnixMs;
 
 mod expire;
 mod read;
+mod row;
 mod write;
 
 /// The row of `META` that says where the store stands.
@@ -164,6 +165,14 @@ impl Rest for RedbRest {
 
     fn command(&self, id: CommandId) -> Result<Option<CommandRow>, StorageError> {
         read::command(self.db(), &self.file, id)
+    }
+
+    fn complete(&self, rows: &mut [CommandRow]) -> Result<(), StorageError> {
+        read::complete(self.db(), &self.file, rows)
+    }
+
+    fn texts(&self, seqs: &[Seq], bytes_max: usize) -> Result<Vec<(Seq, Arc<str>)>, StorageError> {
+        read::texts(self.db(), &self.file, seqs, bytes_max)
     }
 
     fn order(&self, id: OrderId) -> Result<Option<OrderRow>, StorageError> {

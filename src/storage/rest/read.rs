@@ -1,12 +1,15 @@
 //! Look-ups in the store at rest: one read transaction each, never held longer than the call.
 
+use std::sync::Arc;
+
 use redb::{Database, ReadableDatabase, TableDefinition};
 
+use super::row::{command_at_rest, command_in};
 use crate::engine::{CommandRow, OrderRow, Status};
 use crate::ids::{CommandId, OrderId, Seq, ServerId};
 use crate::storage::contract::{EndedCursor, EndedPage};
 use crate::storage::error::{DbFile, StorageError};
-use crate::storage::record::{EndedIndex, Flaw, ServerEntry, decode_command, decode_order};
+use crate::storage::record::{EndedIndex, Flaw, ServerEntry, decode_order};
 use crate::storage::tables::{ENDED, ENDED_BY_SERVER, LIVE, ORDERS, SERVERS};
 
 /// Commands that one page looks at, at most, so that a rare status does not read a whole history in one call.
@@ -34,17 +37,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn command_in(
-    file: &DbFile,
-    table: &redb::ReadOnlyTable<u64, &'static [u8]>,
-    name: &str,
-    seq: Seq,
-) -> Result<Option<CommandRow>, StorageError> {
-    let row: Option<Row> = table.get(seq.0).map_err(file.redb("read"))?;
-    row.map(|row| decode_command(seq, row.value()).map_err(|flaw| file.damaged(name, seq.0, flaw)))
-        .transpose()
-}
-
 /// A command, live or ended.
 pub(super) fn command(
     db: &Database,
@@ -57,6 +49,44 @@ pub(super) fn command(
         None => command_in(file, &reader.table(ENDED)?, "ended", id.seq)?,
     };
     Ok(found.filter(|row| row.id == id))
+}
+
+/// See [`crate::storage::Rest::complete`].
+pub(super) fn complete(db: &Database, file: &DbFile, rows: &mut [CommandRow]) -> Result<(), StorageError> {
+    let reader = Reader::new(db, file)?;
+    let (live, ended) = (reader.table(LIVE)?, reader.table(ENDED)?);
+    for row in rows.iter_mut().filter(|row| row.text.is_none()) {
+        let found = command_at_rest(file, &live, &ended, row.id.seq)?;
+        if found.rev > row.rev {
+            *row = found;
+        } else {
+            row.text = found.text;
+        }
+    }
+    Ok(())
+}
+
+/// See [`crate::storage::Rest::texts`].
+pub(super) fn texts(
+    db: &Database,
+    file: &DbFile,
+    seqs: &[Seq],
+    bytes_max: usize,
+) -> Result<Vec<(Seq, Arc<str>)>, StorageError> {
+    let reader = Reader::new(db, file)?;
+    let (live, ended) = (reader.table(LIVE)?, reader.table(ENDED)?);
+    let mut texts = Vec::with_capacity(seqs.len());
+    let mut bytes = 0;
+    for &seq in seqs {
+        let row = command_at_rest(file, &live, &ended, seq)?;
+        let Some(text) = row.text.filter(|_| !row.status.is_terminal()) else { continue };
+        bytes += text.len();
+        if bytes > bytes_max && !texts.is_empty() {
+            break;
+        }
+        texts.push((seq, text));
+    }
+    Ok(texts)
 }
 
 /// An order.

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use redb::{ReadableTable, WriteTransaction};
+use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::Writer;
+use super::row::command_at_rest;
 use crate::engine::{CommandRow, ImagePart, KeyRow, OrderRow};
 use crate::ids::{FrameNo, Seq, ServerId, ShardNo};
 use crate::storage::error::{DbFile, StorageError};
@@ -61,6 +62,7 @@ impl<'a> Write<'a> {
         part.ended.sort_unstable_by_key(|row| row.id.seq);
         part.no_longer_live.sort_unstable();
         part.orders.sort_unstable_by_key(|row| row.id.seq);
+        self.complete(part.live.iter_mut().chain(&mut part.ended))?;
         self.live(&part)?;
         self.ended(&part.ended)?;
         for row in &part.servers {
@@ -87,6 +89,27 @@ impl<'a> Write<'a> {
             self.meta.advance(*shard, *frame);
         }
         Ok(self.meta)
+    }
+
+    /// Gives rows without a text the one that they have at rest.
+    fn complete<'r>(&self, rows: impl Iterator<Item = &'r mut CommandRow>) -> Result<(), StorageError> {
+        let mut tables = None;
+        for row in rows.filter(|row| row.text.is_none()) {
+            let (live, ended) = match &mut tables {
+                Some(tables) => tables,
+                none => none.insert((self.table(LIVE)?, self.table(ENDED)?)),
+            };
+            // In the table of ended ones when it ended in a part before this one.
+            row.text = command_at_rest(self.file, live, ended, row.id.seq)?.text;
+        }
+        Ok(())
+    }
+
+    fn table(
+        &self,
+        table: TableDefinition<'static, u64, &'static [u8]>,
+    ) -> Result<Table<'_, u64, &'static [u8]>, StorageError> {
+        self.transaction.open_table(table).map_err(self.file.redb("open a table of"))
     }
 
     /// Replaces live commands and removes those that have ended.

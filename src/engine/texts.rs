@@ -1,0 +1,81 @@
+//! The texts of commands that wait: once a checkpoint has them at rest they leave memory, and each comes back when its
+//! turn is near. Must never let a text go that the store at rest does not have as it is now.
+
+use std::sync::Arc;
+
+use super::command::Flag;
+use super::io::{Output, Status};
+use super::shard::Shard;
+use crate::ids::{Seq, ServerId};
+use crate::limits::DELIVER_COMMANDS_MAX;
+
+/// Texts that leave memory in one step.
+const REST_SLICE: usize = 1024;
+/// Texts asked for at a time, at the least: a window of which a little is free asks for more than that little.
+const READ_MIN: usize = 64;
+/// Commands looked at for those that are asked for.
+const LOOK_AHEAD: usize = 2048;
+
+/// A command as a checkpoint copied it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Copied {
+    pub(super) slot: u32,
+    pub(super) rev: u32,
+    pub(super) seq: Seq,
+}
+
+impl Shard {
+    /// Lets some texts go that a durable checkpoint holds.
+    pub(super) fn rest_some(&mut self) {
+        let from = self.checkpoint.resting.len().saturating_sub(REST_SLICE);
+        for copied in self.checkpoint.resting.drain(from..) {
+            let Some(command) = self.commands.get(copied.slot) else { continue };
+            let same = command.seq == copied.seq && command.rev == copied.rev;
+            // What is out comes back changed, if it does; and what is being read may be older than what goes.
+            let wanted = command.status == Status::Delivered || self.servers[command.server].reads_texts;
+            if same && !wanted && !command.is(Flag::Dirty) {
+                self.commands[copied.slot].text = None;
+            }
+        }
+        if self.checkpoint.resting.is_empty() {
+            self.checkpoint.resting = Vec::new();
+        }
+    }
+
+    /// Asks for the texts of a server's next commands from this one on, which is about to go out.
+    pub(super) fn read_texts(&mut self, place: u32, first: u32, room: usize) {
+        let server = &mut self.servers[place];
+        if server.reads_texts {
+            return;
+        }
+        server.reads_texts = true;
+        let position = server.lane.position_after(&self.commands, self.commands[first].seq) - 1;
+        let next = server.lane.slots_from(position).take(LOOK_AHEAD).map(|slot| &self.commands[slot]);
+        let seqs = next
+            .filter(|command| command.text.is_none() && command.status == Status::Pending)
+            .map(|command| command.seq)
+            .take(room.clamp(READ_MIN, DELIVER_COMMANDS_MAX))
+            .collect();
+        self.outbox.send_now(Output::ReadTexts { server: server.id, seqs });
+    }
+
+    /// Texts that were asked for; those that did not fit into the answer are asked for again.
+    pub(super) fn handle_texts(&mut self, id: ServerId, texts: Vec<(Seq, Arc<str>)>) {
+        let Some(place) = self.servers.find(id) else { return };
+        self.servers[place].reads_texts = false;
+        for (seq, text) in texts {
+            if let Some(slot) = self.find_in(place, seq) {
+                // One that is here is newer.
+                self.commands[slot].text.get_or_insert(text);
+            }
+        }
+        self.wake(place);
+        for poll in std::mem::take(&mut self.servers[place].polls) {
+            self.go_on_with_poll(place, poll);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "texts_tests.rs"]
+mod tests;
