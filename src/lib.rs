@@ -13,7 +13,7 @@
 //! |---|---|---|
 //! | `ids`, `time`, `limits` | pure | newtypes, points in time, every fixed bound |
 //! | `protocol/` | pure | the bytes of `protocol.md`: frames in, frames out |
-//! | `engine/` | pure | `Shard`: queues, life of a command, timers, desk (orders and idempotency), outbox |
+//! | `engine/` | pure | `Shard`: queues, life of a command, timers, desk (orders and idempotency), outbox, which texts stay in memory |
 //! | `storage/` | I/O | journal (a log of our own), store at rest and registry (redb); recovery; a mirror of it all |
 //! | `broker/` | I/O | threads, routing, group commit, registry, the clock, shutdown; `Handle` is its only door |
 //! | `priority` | leaf | threads that give way to those that deliver |
@@ -39,6 +39,7 @@
 //!   through the same code.
 //! * Nothing that promises leaves a shard before the frame that it rests on is durable (`engine/outbox.rs`).
 //! * A shard is stepped by one thread; shards share no lock and no counter on a command's path.
+//! * A text leaves memory only when the store at rest has it as it is; a shard that needs one asks, and goes on (`engine/texts.rs`).
 //! * Rows at rest carry the command's revision; a change at or below it is a no-op, so checkpoints need no pause.
 //! * Wire, memory and disk are three formats: rkyv only in `storage/record*`, wire bytes only in `protocol/`.
 //! * `engine` and `protocol` read no clock; only `broker/clock.rs` does.

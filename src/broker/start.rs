@@ -286,8 +286,11 @@ pub(super) fn recover(
     now: UnixMs,
 ) -> Result<(Vec<Shard>, RecoveryReport), StorageError> {
     let (count, boot) = (settings.shards, recovery.boot());
+    // What is for all of them.
+    let texts_kept = settings.engine.texts_kept / u64::from(count);
+    let each = engine::Settings { texts_kept, ..settings.engine.clone() };
     let mut shards: Vec<Shard> =
-        (0..count).map(|no| Shard::new(settings.engine.clone(), ShardNo(no), count, boot, now)).collect();
+        (0..count).map(|no| Shard::new(each.clone(), ShardNo(no), count, boot, now)).collect();
     for (server, store) in servers {
         shards[usize::from(server.shard(count).0)].restore_server(server, store);
     }

@@ -20,7 +20,7 @@ use super::request::{BrokerError, Published};
 use super::shard_thread::{CALLS, ShardThread};
 use super::start::{Settings, keeper_settings, recover, shard_threads};
 use super::stats::JournalStats;
-use super::texts_thread::Wanted;
+use super::texts_thread::{self, Wanted};
 use crate::engine::{Counters, Event, Hello, Input, NewOrder, Reply, ReplyTo};
 use crate::ids::{ConnId, OrderId, ServerId, ShardNo, StoreId};
 use crate::storage::{
@@ -106,9 +106,12 @@ impl Lines for Arc<SteppedLines> {
     }
 
     fn read_texts(&self, wanted: Wanted) {
-        let shard = &self.shards[usize::from(wanted.shard.0)];
-        match wanted.read(&self.rest) {
-            Ok(answer) => shard.send_now(answer),
+        match texts_thread::read(&self.rest, &mut vec![wanted]) {
+            Ok(answers) => {
+                answers
+                    .into_iter()
+                    .for_each(|(shard, answer)| self.shards[usize::from(shard.0)].send_now(answer));
+            }
             Err(error) => self.fail(error),
         }
     }

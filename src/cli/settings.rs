@@ -18,6 +18,7 @@ pub(super) fn of_broker(config: &Config) -> broker::Settings {
         unanswered_max: config.unanswered_max,
         queue_max: config.queue_max,
         live_max: config.live_max,
+        texts_kept: config.texts_in_memory_mib * MEBIBYTE,
         keys_kept: Millis::seconds(config.idempotency_days * DAY_SECONDS),
         ..engine::Settings::default()
     };

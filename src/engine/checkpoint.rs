@@ -181,7 +181,7 @@ impl Shard {
             self.servers.forget(place);
         }
         for slot in gone {
-            self.commands.remove(slot);
+            self.remove(slot);
         }
         if self.checkpoint.freeing.is_empty() {
             self.checkpoint.freeing = Vec::new();

@@ -165,11 +165,11 @@ impl Command {
         command
     }
 
-    /// A command from its row at rest, where its text stays.
+    /// A command from its row at rest.
     pub(super) fn restored(row: CommandRow, server: u32) -> Command {
         let mut command = Command {
             seq: row.id.seq,
-            text: None,
+            text: row.text,
             player: row.player.map(Box::new),
             rare: None,
             accepted_at: row.accepted_at,
@@ -373,8 +373,8 @@ impl Command {
         self.trim_history();
     }
 
-    /// Applies a new text.
-    pub(super) fn apply_edit(&mut self, rev: u32, at: UnixMs, text: &Arc<str>) {
+    /// Applies that the text is another.
+    pub(super) fn apply_edit(&mut self, rev: u32, at: UnixMs) {
         self.spill_latest();
         self.push_history(HistoryEntry {
             status: self.status,
@@ -385,7 +385,6 @@ impl Command {
         });
         self.set(Flag::LatestSpilled, true);
         self.rev = rev;
-        self.text = Some(text.clone());
         self.trim_history();
     }
 

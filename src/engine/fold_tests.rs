@@ -65,6 +65,7 @@ fn settings() -> Settings {
         unanswered_max: 3,
         retry_delays: vec![Millis(3000), Millis(6000)],
         step_budget: 40,
+        texts_kept: 60,
         ..Settings::default()
     }
 }
@@ -401,6 +402,8 @@ impl World {
 
 /// What must hold between the structures of a shard.
 fn assert_consistent(shard: &Shard, seed: u64) {
+    let texts = shard.commands.iter().filter_map(|command| command.text.as_ref());
+    assert_eq!(texts.map(|text| text.len() as u64).sum::<u64>(), shard.text_bytes, "seed {seed}");
     for place in shard.servers.places() {
         let server = &shard.servers[place];
         let mut counts = [0; 8];

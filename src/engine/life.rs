@@ -133,7 +133,7 @@ impl Shard {
     pub(super) fn make(&mut self, row: &AcceptedRow, order: OrderId, at: UnixMs) -> u32 {
         let server = self.servers.place(row.id.server, order.store);
         self.servers[server].reserved += 1;
-        self.commands.insert(Command::accepted(row, order.seq, at, server))
+        self.insert(Command::accepted(row, order.seq, at, server))
     }
 
     /// A command whose acceptance is durable enters its queue.

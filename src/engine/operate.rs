@@ -1,6 +1,8 @@
 //! What operators ask: one command's cancel, resend, edit; look-ups; collecting for a bulk resend. Must never move a
 //! command against the drawing in `command.rs`.
 
+use std::sync::Arc;
+
 use super::io::{
     Change, CollectFilter, CommandRow, EditedChange, Operation, Output, Query, Refusal, Reply, ReplyTo,
     ServerState, Status,
@@ -41,7 +43,8 @@ impl Shard {
 
     /// The fold of an edit.
     pub(super) fn apply_edit(&mut self, slot: u32, change: &EditedChange) {
-        self.commands[slot].apply_edit(change.rev, change.at, &change.text);
+        self.commands[slot].apply_edit(change.rev, change.at);
+        self.set_text(slot, Some(Arc::clone(&change.text)));
         self.mark_dirty(slot);
     }
 

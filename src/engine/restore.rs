@@ -29,17 +29,20 @@ impl Shard {
         counts[Status::Expired.index()] = expired;
     }
 
-    /// A command at rest that has not ended.
-    pub fn restore_live(&mut self, row: CommandRow) {
+    /// A command at rest that has not ended. Its text may stay there.
+    pub fn restore_live(&mut self, mut row: CommandRow) {
         self.desk.on_seq(row.id.seq);
         if !self.owns(row.id.server) || self.find(row.id).is_some() {
             return;
         }
         let place = self.servers.place(row.id.server, row.order.store);
         let status = row.status;
+        if self.text_bytes >= self.settings.texts_kept {
+            row.text = None;
+        }
         let command = Command::restored(row, place);
         let follows = command.after().is_some();
-        let slot = self.commands.insert(command);
+        let slot = self.insert(command);
         let lane = &mut self.servers[place].lane;
         lane.followers += u32::from(follows);
         lane.insert(&self.commands, slot);

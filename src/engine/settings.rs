@@ -26,6 +26,8 @@ pub struct Settings {
     pub queue_max: u32,
     /// Commands of all servers of this shard that have not ended, at most (likewise).
     pub live_max: u64,
+    /// Bytes of texts of waiting commands that stay in memory although they are at rest.
+    pub texts_kept: u64,
     /// Answers that wait for durability, at most; more publishes are refused.
     pub held_max: usize,
     /// Idempotency keys in memory, at most; more publishes with a key are refused.
@@ -49,6 +51,7 @@ impl Default for Settings {
             poll_grace: Millis::seconds(30),
             queue_max: 1_000_000,
             live_max: 20_000_000,
+            texts_kept: 4 * 1024 * 1024,
             held_max: 2_000_000,
             keys_max: 100_000_000,
             keys_kept: Millis::seconds(8 * 24 * 3600),

@@ -34,6 +34,8 @@ pub struct Shard {
     pub(super) epochs: u32,
     pub(super) now: UnixMs,
     pub(super) commands: Slab<Command>,
+    /// Bytes of their texts that are in memory.
+    pub(super) text_bytes: u64,
     pub(super) servers: Servers,
     /// Servers with a session, by connection.
     pub(super) conns: NumberMap<u64, u32>,
@@ -68,6 +70,7 @@ impl Shard {
             epochs: 0,
             now,
             commands: Slab::new(),
+            text_bytes: 0,
             servers: Servers::default(),
             conns: NumberMap::default(),
             desk: Desk::new(shard),

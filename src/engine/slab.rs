@@ -52,6 +52,12 @@ impl<T> Slab<T> {
         Some(value)
     }
 
+    /// All values.
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.chunks.iter().flatten().flatten()
+    }
+
     pub(super) fn get(&self, slot: u32) -> Option<&T> {
         self.chunks.get(slot as usize / CHUNK)?.get(slot as usize % CHUNK)?.as_ref()
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::command::Flag;
+use super::command::{Command, Flag};
 use super::io::{Output, Status};
 use super::shard::Shard;
 use crate::ids::{Seq, ServerId};
@@ -25,16 +25,39 @@ pub(super) struct Copied {
 }
 
 impl Shard {
-    /// Lets some texts go that a durable checkpoint holds.
+    /// A command enters memory.
+    pub(super) fn insert(&mut self, command: Command) -> u32 {
+        self.text_bytes += bytes(command.text.as_ref());
+        self.commands.insert(command)
+    }
+
+    /// A command leaves memory.
+    pub(super) fn remove(&mut self, slot: u32) {
+        let gone = self.commands.remove(slot);
+        self.text_bytes -= gone.map_or(0, |command| bytes(command.text.as_ref()));
+    }
+
+    /// A text comes, changes, or goes.
+    pub(super) fn set_text(&mut self, slot: u32, text: Option<Arc<str>>) {
+        let command = &mut self.commands[slot];
+        self.text_bytes = self.text_bytes - bytes(command.text.as_ref()) + bytes(text.as_ref());
+        command.text = text;
+    }
+
+    /// Lets some texts go that a durable checkpoint holds, while more are here than may stay.
     pub(super) fn rest_some(&mut self) {
         let from = self.checkpoint.resting.len().saturating_sub(REST_SLICE);
-        for copied in self.checkpoint.resting.drain(from..) {
+        // From the end: the oldest stay, whose turn comes first.
+        for copied in self.checkpoint.resting.split_off(from).into_iter().rev() {
             let Some(command) = self.commands.get(copied.slot) else { continue };
+            if self.text_bytes <= self.settings.texts_kept {
+                continue;
+            }
             let same = command.seq == copied.seq && command.rev == copied.rev;
             // What is out comes back changed, if it does; and what is being read may be older than what goes.
             let wanted = command.status == Status::Delivered || self.servers[command.server].reads_texts;
             if same && !wanted && !command.is(Flag::Dirty) {
-                self.commands[copied.slot].text = None;
+                self.set_text(copied.slot, None);
             }
         }
         if self.checkpoint.resting.is_empty() {
@@ -64,9 +87,9 @@ impl Shard {
         let Some(place) = self.servers.find(id) else { return };
         self.servers[place].reads_texts = false;
         for (seq, text) in texts {
-            if let Some(slot) = self.find_in(place, seq) {
-                // One that is here is newer.
-                self.commands[slot].text.get_or_insert(text);
+            // One that is here is newer.
+            if let Some(slot) = self.find_in(place, seq).filter(|slot| self.commands[*slot].text.is_none()) {
+                self.set_text(slot, Some(text));
             }
         }
         self.wake(place);
@@ -74,6 +97,10 @@ impl Shard {
             self.go_on_with_poll(place, poll);
         }
     }
+}
+
+fn bytes(text: Option<&Arc<str>>) -> u64 {
+    text.map_or(0, |text| text.len() as u64)
 }
 
 #[cfg(test)]

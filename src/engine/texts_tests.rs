@@ -4,6 +4,10 @@ use super::super::harness::*;
 use super::super::*;
 use crate::ids::{CommandId, ConnId, ServerId};
 
+fn none_kept() -> Settings {
+    Settings { texts_kept: 0, ..Settings::default() }
+}
+
 /// A whole checkpoint; the rows that it copied.
 fn checkpoint(rig: &mut Rig) -> Vec<CommandRow> {
     rig.step(Input::CheckpointBegin);
@@ -39,7 +43,7 @@ fn texts(of: &[(CommandId, &str)]) -> Input {
 
 #[test]
 fn what_waits_leaves_its_text_at_rest_and_goes_out_with_it() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::with(none_kept());
     let ids: Vec<_> = ["a", "b", "c"].iter().map(|text| rig.publish_one(command(text))).collect();
     assert_eq!(rig.row(ids[0]).text.as_deref(), Some("a"));
     checkpoint(&mut rig);
@@ -61,7 +65,7 @@ fn what_waits_leaves_its_text_at_rest_and_goes_out_with_it() {
 
 #[test]
 fn a_text_that_has_changed_since_it_was_copied_stays() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::with(none_kept());
     let id = rig.publish_one(command("old"));
     rig.step(Input::CheckpointBegin);
     export(&mut rig);
@@ -74,7 +78,7 @@ fn a_text_that_has_changed_since_it_was_copied_stays() {
 
 #[test]
 fn a_text_that_is_read_while_it_changes_is_the_old_one() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::with(none_kept());
     let id = rig.publish_one(command("old"));
     checkpoint(&mut rig);
     let out = rig.connect(1, hello(10));
@@ -88,7 +92,7 @@ fn a_text_that_is_read_while_it_changes_is_the_old_one() {
 
 #[test]
 fn what_ends_without_its_text_is_copied_without_it() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::with(none_kept());
     let id = rig.publish_one(command("a"));
     checkpoint(&mut rig);
     rig.operate(id, Operation::Cancel);
@@ -98,7 +102,7 @@ fn what_ends_without_its_text_is_copied_without_it() {
 
 #[test]
 fn a_poll_waits_for_texts() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::with(none_kept());
     let id = rig.publish_one(command("a"));
     checkpoint(&mut rig);
     let from = rig.reply_to();
@@ -114,7 +118,7 @@ fn a_poll_waits_for_texts() {
 
 #[test]
 fn polls_that_wait_are_refused_when_their_server_is_removed() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::with(none_kept());
     rig.publish_one(command("a"));
     checkpoint(&mut rig);
     let from = rig.reply_to();
@@ -129,7 +133,7 @@ fn polls_that_wait_are_refused_when_their_server_is_removed() {
 
 #[test]
 fn what_is_out_keeps_its_text() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::with(none_kept());
     rig.connect(1, hello(10));
     let id = rig.publish_one(command("a"));
     checkpoint(&mut rig);
@@ -137,4 +141,16 @@ fn what_is_out_keeps_its_text() {
     assert!(wanted(&out).is_empty());
     let out = rig.connect(2, hello(10));
     assert_eq!(delivered(&out, 2), [id.seq]);
+}
+
+#[test]
+fn a_few_texts_stay_in_memory() {
+    let mut rig = Rig::with(Settings { texts_kept: 9, ..Settings::default() });
+    let ids: Vec<_> = (0..3).map(|_| rig.publish_one(command("four"))).collect();
+    checkpoint(&mut rig);
+    let here: Vec<bool> = ids.iter().map(|id| rig.row(*id).text.is_some()).collect();
+    assert_eq!(here, [true, true, false], "the oldest, whose turn comes first");
+    let out = rig.connect(1, hello(10));
+    assert_eq!(delivered(&out, 1), [ids[0].seq, ids[1].seq]);
+    assert_eq!(wanted(&out), [ids[2].seq]);
 }

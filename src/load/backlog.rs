@@ -37,14 +37,16 @@ pub struct Backlog {
     pub refused: u64,
     /// Bytes of the system's memory that each command took.
     pub memory: Option<f64>,
-    /// As `memory`, once it has settled: when nothing was published any more, and it had not shrunk for a while.
-    pub memory_at_rest: Option<f64>,
     /// Bytes of its files that each command took.
     pub disk: Option<f64>,
     /// From the start after the kill until it served.
     pub ready: Duration,
     /// As `memory`, of the started one.
     pub memory_after: Option<f64>,
+    /// As `memory_after`, once it has settled: when it had not shrunk for a while.
+    pub memory_at_rest: Option<f64>,
+    /// As `disk`, at that time.
+    pub disk_at_rest: Option<f64>,
     /// Commands confirmed a second, from when all consumers were connected and were allowed to receive.
     pub drained: f64,
     /// As `drained`, from the first consumer's connection on.
@@ -111,12 +113,13 @@ impl BacklogLoad {
         let each = |bytes: u64| bytes as f64 / self.commands as f64;
         let (empty, disk_before) = (system.usage(), system.disk_bytes());
         let spent = self.fill(system, &shared, quiet).await?;
-        let settled = empty.zip(settled(system, quiet).await);
         let disk = disk_before.zip(system.disk_bytes());
         let spinner = progress::spinner("killing it and starting it again", quiet);
         let ready = tokio::task::block_in_place(|| system.kill_and_restart())?;
         spinner.finish_and_clear();
         let restarted = empty.zip(system.usage());
+        let settled = empty.zip(settled(system, quiet).await);
+        let disk_at_rest = disk_before.zip(system.disk_bytes());
         let drained = self.drain(system, &shared, quiet).await?;
         Ok(Backlog {
             accepted: self.commands as f64 / spent.seconds,
@@ -125,6 +128,7 @@ impl BacklogLoad {
             memory: spent.system.map(|used| each(used.grown)),
             memory_at_rest: settled.map(|(empty, rss)| each(rss.saturating_sub(empty.rss))),
             disk: disk.map(|(before, after)| each(after.saturating_sub(before))),
+            disk_at_rest: disk_at_rest.map(|(before, after)| each(after.saturating_sub(before))),
             ready,
             memory_after: restarted.map(|(empty, now)| each(now.rss.saturating_sub(empty.rss))),
             drained: drained.per_second,

@@ -96,6 +96,15 @@ pub struct EndedCursor {
     pub after: Seq,
 }
 
+/// How far a reading of texts went.
+#[derive(Debug, Default)]
+pub struct TextWalk {
+    /// How many of those that are wanted were looked at, from the first on: as many as the bytes allowed, one at the least.
+    pub looked_at: usize,
+    /// Their texts; those that have ended meanwhile are left out.
+    pub texts: Vec<(Seq, Arc<str>)>,
+}
+
 /// What the journal amounts to, kept apart so that the journal can be trimmed.
 pub trait Rest: Send + Sync {
     /// Stores a checkpoint, all or nothing, and returns true once it is durable. `next` gives its parts one by
@@ -133,12 +142,11 @@ pub trait Rest: Send + Sync {
     /// Damage, or a failed read.
     fn complete(&self, rows: &mut [CommandRow]) -> Result<(), StorageError>;
 
-    /// The texts of commands whose texts only the store has: as many as `bytes_max` allows, and one at the least. One that
-    /// has ended meanwhile is left out.
+    /// Reads the texts of commands whose texts only the store has, by rising seq, in one walk.
     ///
     /// # Errors
     /// Damage, or a failed read.
-    fn texts(&self, seqs: &[Seq], bytes_max: usize) -> Result<Vec<(Seq, Arc<str>)>, StorageError>;
+    fn texts(&self, seqs: &[Seq], bytes_max: usize) -> Result<TextWalk, StorageError>;
 
     /// An order.
     ///

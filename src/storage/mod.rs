@@ -23,7 +23,7 @@ pub use check::{
 };
 pub use contract::{
     Checkpoint, CommitNo, EncodedFrame, EndedCursor, EndedPage, Journal, NextPart, Recovered, RecoveredFrame,
-    Rest,
+    Rest, TextWalk,
 };
 pub use error::StorageError;
 pub use frame::{FrameEncoder, FrameHash};

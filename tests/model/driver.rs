@@ -71,6 +71,7 @@ impl Driver {
             absent_recheck: Millis(ABSENT_RECHECK),
             unanswered_max: UNANSWERED_MAX,
             poll_grace: Millis(POLL_GRACE),
+            texts_kept: 20,
             ..Settings::default()
         };
         let shards = 1 + random.below(3) as u16;

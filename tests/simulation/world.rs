@@ -112,6 +112,7 @@ fn settings() -> Settings {
             poll_max_seconds: 20,
             poll_grace: Millis(5_003),
             queue_max: 30,
+            texts_kept: 40,
             step_budget: 8,
             ..engine::Settings::default()
         },

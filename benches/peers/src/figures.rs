@@ -68,14 +68,12 @@ impl From<&Backlog> for Figures {
     fn from(found: &Backlog) -> Figures {
         let mut figures = Figures::default();
         figures.add("accepted", "commands/s", found.accepted);
-        for (name, bytes) in
-            [
-                ("memory", found.memory),
-                ("memory at rest", found.memory_at_rest),
-                ("disk", found.disk),
-                ("memory after restart", found.memory_after),
-            ]
-        {
+        for (name, bytes) in [
+            ("memory", found.memory),
+            ("memory at rest", found.memory_at_rest),
+            ("disk", found.disk),
+            ("memory after restart", found.memory_after),
+        ] {
             if let Some(bytes) = bytes {
                 figures.add(name, "bytes/command", bytes);
             }

@@ -13,9 +13,6 @@ pub(super) async fn run(broker: &mut Fluxrelay, args: &BacklogArgs, quiet: bool)
     if let Some(memory) = found.memory {
         report.figure("memory", memory, "bytes/command");
     }
-    if let Some(memory) = found.memory_at_rest {
-        report.figure("memory at rest", memory, "bytes/command");
-    }
     report.spent(&found.spent);
     if let Some(disk) = found.disk {
         report.figure("disk", disk, "bytes/command");
@@ -26,6 +23,12 @@ pub(super) async fn run(broker: &mut Fluxrelay, args: &BacklogArgs, quiet: bool)
     report.figure("ready after kill -9", found.ready.as_secs_f64(), "s");
     if let Some(memory) = found.memory_after {
         report.figure("memory after restart", memory, "bytes/command");
+    }
+    if let Some(memory) = found.memory_at_rest {
+        report.figure("memory at rest", memory, "bytes/command");
+    }
+    if let Some(disk) = found.disk_at_rest {
+        report.figure("disk at rest", disk, "bytes/command");
     }
     report.figure("drained", found.drained, "commands/s");
     report.figure("drained, logins included", found.drained_with_logins, "commands/s");

@@ -37,7 +37,7 @@ pub(crate) mod samples;
 pub(crate) use samples::assert_golden;
 
 pub(crate) use changes::{decode_changes, encode_changes};
-pub(crate) use command::{decode_command, encode_command};
+pub(crate) use command::{decode_command, decode_text, encode_command};
 pub(crate) use index::{EndedIndex, OrderIndex};
 pub(crate) use keys::{KEYS_PER_ROW, decode_keys, encode_keys};
 pub(crate) use meta::{ChainBase, JournalMeta, StoreMeta};

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use redb::{Database, ReadableTable, WriteTransaction};
 
 use super::clean::CleanMark;
-use super::contract::{EndedCursor, EndedPage, NextPart, Rest};
+use super::contract::{EndedCursor, EndedPage, NextPart, Rest, TextWalk};
 use super::error::{DbFile, StorageError};
 use super::record::{Flaw, StoreMeta};
 use super::tables::{
@@ -22,6 +22,7 @@ use crate::time::UnixMs;
 mod expire;
 mod read;
 mod row;
+mod texts;
 mod write;
 
 /// The row of `META` that says where the store stands.
@@ -171,8 +172,8 @@ impl Rest for RedbRest {
         read::complete(self.db(), &self.file, rows)
     }
 
-    fn texts(&self, seqs: &[Seq], bytes_max: usize) -> Result<Vec<(Seq, Arc<str>)>, StorageError> {
-        read::texts(self.db(), &self.file, seqs, bytes_max)
+    fn texts(&self, seqs: &[Seq], bytes_max: usize) -> Result<TextWalk, StorageError> {
+        texts::texts(self.db(), &self.file, seqs, bytes_max)
     }
 
     fn order(&self, id: OrderId) -> Result<Option<OrderRow>, StorageError> {

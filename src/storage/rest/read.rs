@@ -1,7 +1,5 @@
 //! Look-ups in the store at rest: one read transaction each, never held longer than the call.
 
-use std::sync::Arc;
-
 use redb::{Database, ReadableDatabase, TableDefinition};
 
 use super::row::{command_at_rest, command_in};
@@ -18,18 +16,18 @@ const LOOKED_AT_MAX: usize = 16_384;
 type Row = redb::AccessGuard<'static, &'static [u8]>;
 
 /// A read transaction with the file's errors.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     transaction: redb::ReadTransaction,
     file: &'a DbFile,
 }
 
 impl<'a> Reader<'a> {
-    fn new(db: &Database, file: &'a DbFile) -> Result<Reader<'a>, StorageError> {
+    pub(super) fn new(db: &Database, file: &'a DbFile) -> Result<Reader<'a>, StorageError> {
         let transaction = db.begin_read().map_err(file.redb("begin a transaction in"))?;
         Ok(Reader { transaction, file })
     }
 
-    fn table<K: redb::Key>(
+    pub(super) fn table<K: redb::Key>(
         &self,
         table: TableDefinition<'static, K, &'static [u8]>,
     ) -> Result<redb::ReadOnlyTable<K, &'static [u8]>, StorageError> {
@@ -64,29 +62,6 @@ pub(super) fn complete(db: &Database, file: &DbFile, rows: &mut [CommandRow]) ->
         }
     }
     Ok(())
-}
-
-/// See [`crate::storage::Rest::texts`].
-pub(super) fn texts(
-    db: &Database,
-    file: &DbFile,
-    seqs: &[Seq],
-    bytes_max: usize,
-) -> Result<Vec<(Seq, Arc<str>)>, StorageError> {
-    let reader = Reader::new(db, file)?;
-    let (live, ended) = (reader.table(LIVE)?, reader.table(ENDED)?);
-    let mut texts = Vec::with_capacity(seqs.len());
-    let mut bytes = 0;
-    for &seq in seqs {
-        let row = command_at_rest(file, &live, &ended, seq)?;
-        let Some(text) = row.text.filter(|_| !row.status.is_terminal()) else { continue };
-        bytes += text.len();
-        if bytes > bytes_max && !texts.is_empty() {
-            break;
-        }
-        texts.push((seq, text));
-    }
-    Ok(texts)
 }
 
 /// An order.
