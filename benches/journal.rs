@@ -95,7 +95,7 @@ fn command_row(seq: u64, status: Status, text: &Arc<str>) -> CommandRow {
         unanswered: 0,
         next_at: None,
         after: None,
-        text: Arc::clone(text),
+        text: Some(Arc::clone(text)),
         player: None,
         require_online: false,
         not_before: None,

@@ -18,6 +18,8 @@ const WANTED_MAX: usize = 1024 * 1024;
 /// Bytes of texts that one walk gathers.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
 
+type Texts = Vec<(Seq, Arc<str>)>;
+
 /// Texts that a shard asked for.
 #[derive(Debug)]
 pub(super) struct Wanted {
@@ -65,7 +67,7 @@ pub(super) fn read(
     all.sort_unstable();
     let seqs: Vec<Seq> = all.iter().map(|(seq, _)| *seq).collect();
     let walk = rest.texts(&seqs, BYTES_MAX)?;
-    let mut answers: Vec<Option<Vec<(Seq, Arc<str>)>>> = vec![None; waiting.len()];
+    let mut answers: Vec<Option<Texts>> = vec![None; waiting.len()];
     let mut texts = walk.texts.into_iter().peekable();
     for (seq, place) in &all[..walk.looked_at] {
         let answer = answers[*place].get_or_insert_default();
