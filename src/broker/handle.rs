@@ -107,11 +107,14 @@ impl Handle {
             Cursor::Memory(after) => {
                 let query = Query::Commands { server, status, after, limit };
                 match self.read(server, query).await? {
-                    Reply::Commands(rows) => page.commands = self.complete(rows).await?,
+                    Reply::Commands(rows) => page.commands = rows,
                     other => return unexpected(other),
                 }
-                if page.commands.len() == limit {
-                    let last = page.commands.last().map(|row| row.id.seq);
+                let (full, last) = (page.commands.len() == limit, page.commands.last().map(|row| row.id.seq));
+                page.commands = self.complete(page.commands).await?;
+                // One may have changed since.
+                page.commands.retain(|row| status.is_none_or(|status| row.status == status));
+                if full {
                     page.next = Some(Cursor::Memory(last).to_string());
                     return Ok(page);
                 }

@@ -56,7 +56,7 @@ pub struct Settings {
     pub mirror: Option<Mirror>,
     /// 1 to `SHARDS_MAX`.
     pub shards: u16,
-    /// Of each shard.
+    /// Of each shard, but for `texts_kept`, which is for all of them.
     pub engine: engine::Settings,
     /// The longest time between two checkpoints while something changes.
     pub checkpoint_every: Millis,
@@ -421,7 +421,8 @@ impl Running {
         }
     }
 
-    /// Ends the threads in the order of the data's way: shards after the last checkpoint, the journal last.
+    /// Ends the threads in the order of the data's way: shards after the last checkpoint, then the journal, then who only
+    /// reads.
     fn join(self) {
         let (keeper, thread) = self.keeper;
         let _ = keeper.send(ToKeeper::Stop);

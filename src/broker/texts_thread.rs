@@ -13,7 +13,7 @@ use crate::engine::Input;
 use crate::ids::{Seq, ServerId, ShardNo};
 use crate::storage::{Rest, StorageError};
 
-/// Texts wanted in one walk, after which no more readings join it.
+/// Texts wanted, after which nobody joins those who wait for the same walk.
 const WANTED_MAX: usize = 1024 * 1024;
 /// Bytes of texts that one walk gathers.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -31,29 +31,32 @@ pub(super) struct Wanted {
 
 /// Runs until it is told to stop by `None`, or until the first error.
 pub(super) fn run(channel: &Receiver<Option<Wanted>>, inner: &Arc<Inner>) {
-    let mut waiting = Vec::new();
-    loop {
-        if waiting.is_empty() {
-            match channel.recv() {
-                Ok(Some(wanted)) => waiting.push(wanted),
-                Ok(None) | Err(_) => return,
+    while let Some(mut waiting) = gather(channel) {
+        // Whoever comes meanwhile waits for the next time: those with the oldest commands would always be the first.
+        while !waiting.is_empty() && !inner.is_stopping() {
+            match read(&*inner.rest, &mut waiting) {
+                Ok(answers) => {
+                    answers.into_iter().for_each(|(shard, answer)| inner.shard(shard).send_now(answer));
+                }
+                Err(error) => return inner.fail(error),
             }
-        }
-        let mut count: usize = waiting.iter().map(|wanted| wanted.seqs.len()).sum();
-        while count < WANTED_MAX
-            && let Ok(next) = channel.try_recv()
-        {
-            let Some(wanted) = next else { return };
-            count += wanted.seqs.len();
-            waiting.push(wanted);
-        }
-        match read(&*inner.rest, &mut waiting) {
-            Ok(answers) => {
-                answers.into_iter().for_each(|(shard, answer)| inner.shard(shard).send_now(answer))
-            }
-            Err(error) => return inner.fail(error),
         }
     }
+}
+
+/// Waits for somebody, and takes all who are there; `None` to stop.
+fn gather(channel: &Receiver<Option<Wanted>>) -> Option<Vec<Wanted>> {
+    let first = channel.recv().ok()??;
+    let mut count = first.seqs.len();
+    let mut waiting = vec![first];
+    while count < WANTED_MAX
+        && let Ok(next) = channel.try_recv()
+    {
+        let wanted = next?;
+        count += wanted.seqs.len();
+        waiting.push(wanted);
+    }
+    Some(waiting)
 }
 
 /// One walk: answers those of whom it came to something, and leaves the others waiting.
@@ -86,4 +89,26 @@ pub(super) fn read(
     }
     *waiting = left;
     Ok(answered)
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::unbounded;
+
+    use super::*;
+
+    fn wanted(server: u32) -> Wanted {
+        Wanted { shard: ShardNo(0), server: ServerId(server), seqs: vec![Seq(u64::from(server))] }
+    }
+
+    #[test]
+    fn those_who_are_there_are_gathered_and_a_stop_is_seen() {
+        let (sender, channel) = unbounded();
+        (1..=3).for_each(|server| sender.send(Some(wanted(server))).unwrap());
+        let waiting = gather(&channel).unwrap();
+        assert_eq!(waiting.iter().map(|wanted| wanted.server.0).collect::<Vec<_>>(), [1, 2, 3]);
+        sender.send(Some(wanted(4))).unwrap();
+        sender.send(None).unwrap();
+        assert!(gather(&channel).is_none());
+    }
 }

@@ -17,7 +17,7 @@ pub struct Counters {
     pub redelivered: u64,
     /// Results for unknown, foreign or ended commands.
     pub stale_results: u64,
-    /// Results that repeated what was known, or belonged to an older attempt.
+    /// Results that repeated what was known, or told of an older attempt something else than its completion.
     pub duplicate_results: u64,
     /// Inputs of connections that were replaced or never known.
     pub stale_inputs: u64,

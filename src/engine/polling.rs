@@ -11,8 +11,6 @@ use crate::time::Millis;
 
 /// Commands looked at for whether one of them falls due soon.
 const LOOK_AHEAD: usize = 256;
-/// Polls of one server that wait for texts; further ones are told to come again.
-const POLLS_WAITING_MAX: usize = 16;
 
 /// A poll that waits for texts, and what it has been handed out so far.
 #[derive(Debug)]
@@ -27,24 +25,24 @@ impl Shard {
             let reply = Reply::Refused(Refusal::UnknownServer(id));
             return self.outbox.send_now(Output::Reply { to: from, reply });
         };
+        self.answer_poll(place);
         self.go_on_with_poll(place, Poll { from, commands: Vec::new() });
     }
 
     /// Goes on with a poll that has no texts to wait for any more.
     pub(super) fn go_on_with_poll(&mut self, place: u32, poll: Poll) {
         let Poll { from, mut commands } = poll;
-        let bytes: usize = commands.iter().map(|command| command.text.len()).sum();
+        let bytes = |commands: &[Delivery]| commands.iter().map(|command| command.text.len()).sum::<usize>();
         let room = Room {
             commands: DELIVER_COMMANDS_MAX - commands.len(),
-            bytes: DELIVER_BYTES_MAX.saturating_sub(bytes),
+            bytes: DELIVER_BYTES_MAX - bytes(&commands),
         };
         let mut budget = self.settings.step_budget;
         commands.extend(self.take_ready(place, room, &mut budget, true));
-        let server = &mut self.servers[place];
-        let more = server.reads_texts && commands.len() < DELIVER_COMMANDS_MAX && bytes < DELIVER_BYTES_MAX;
-        if more && server.polls.len() < POLLS_WAITING_MAX {
-            server.polls.push(Poll { from, commands });
+        let more = commands.len() < DELIVER_COMMANDS_MAX && bytes(&commands) < DELIVER_BYTES_MAX;
+        if more && self.servers[place].reads_texts.is_some() {
             self.note_poll(place, true);
+            self.servers[place].poll = Some(Box::new(Poll { from, commands }));
             return;
         }
         let busy = !commands.is_empty() || self.waits_soon(place);
@@ -53,12 +51,20 @@ impl Shard {
         self.outbox.send_now(Output::Reply { to: from, reply });
     }
 
-    /// Answers the polls that wait for texts of a server that is removed.
-    pub(super) fn refuse_polls(&mut self, place: u32) {
+    /// Answers a poll that waits for texts with what it was handed out so far: its server has connected, or polls again.
+    pub(super) fn answer_poll(&mut self, place: u32) {
+        let Some(poll) = self.servers[place].poll.take() else { return };
+        let reply =
+            Reply::Polled { commands: poll.commands, next_check_seconds: self.settings.poll_min_seconds };
+        self.outbox.send_now(Output::Reply { to: poll.from, reply });
+    }
+
+    /// Answers a poll that waits for texts of a server that is removed.
+    pub(super) fn refuse_poll(&mut self, place: u32) {
         let server = &mut self.servers[place];
-        let refusal = Refusal::UnknownServer(server.id);
-        for poll in std::mem::take(&mut server.polls) {
-            self.outbox.send_now(Output::Reply { to: poll.from, reply: Reply::Refused(refusal) });
+        let reply = Reply::Refused(Refusal::UnknownServer(server.id));
+        if let Some(poll) = server.poll.take() {
+            self.outbox.send_now(Output::Reply { to: poll.from, reply });
         }
     }
 

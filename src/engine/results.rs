@@ -213,7 +213,7 @@ fn counts(command: &Command, result: &CommandResult) -> bool {
         return false;
     }
     match command.status {
-        Status::Delivered => attempt == command.attempt,
+        Status::Delivered => true,
         // Named by its attempt, it was delivered even if a crash of the broker has lost that fact.
         Status::Pending => {
             result.attempt == Some(command.attempt) || (result.attempt.is_none() && command.is_lost())

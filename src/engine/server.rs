@@ -1,5 +1,7 @@
 //! What a shard knows of one server, and the table of all of them. Must never decide about a command.
 
+use std::ops::RangeInclusive;
+
 use super::hash::NumberMap;
 use super::io::{ServerRow, ServerState, Status};
 use super::lane::Lane;
@@ -8,7 +10,8 @@ use super::players::Players;
 use super::polling::Poll;
 use super::polls::Poller;
 use super::session::Session;
-use crate::ids::{ServerId, StoreId};
+use super::texts::Copied;
+use crate::ids::{Seq, ServerId, StoreId};
 use crate::time::UnixMs;
 
 /// One server.
@@ -24,10 +27,13 @@ pub(super) struct Server {
     pub(super) totals_dirty: bool,
     /// Its desk was told that it is full.
     pub(super) told_full: bool,
-    /// Texts of its commands are being read from the store at rest: nothing goes out meanwhile.
-    pub(super) reads_texts: bool,
-    /// Polls that wait for them.
-    pub(super) polls: Vec<Poll>,
+    /// Texts of its commands are being read from the store at rest, from this one to that: its connection is sent nothing
+    /// meanwhile.
+    pub(super) reads_texts: Option<RangeInclusive<Seq>>,
+    /// Those that have come, and have not gone out.
+    pub(super) read_texts: Vec<Copied>,
+    /// The poll that waits for them.
+    pub(super) poll: Option<Box<Poll>>,
     /// Commands accepted by this shard's desk whose frame is not durable yet.
     pub(super) reserved: u32,
     pub(super) lane: Lane,
@@ -49,8 +55,9 @@ impl Server {
             in_ring: false,
             totals_dirty: false,
             told_full: false,
-            reads_texts: false,
-            polls: Vec::new(),
+            reads_texts: None,
+            read_texts: Vec::new(),
+            poll: None,
             reserved: 0,
             lane: Lane::default(),
             leases: Leases::default(),
@@ -80,7 +87,7 @@ impl Server {
 
     /// May be sent something now.
     pub(super) fn has_room(&self) -> bool {
-        !self.reads_texts && self.session.as_ref().is_some_and(Session::has_room)
+        self.reads_texts.is_none() && self.session.as_ref().is_some_and(Session::has_room)
     }
 
     pub(super) fn totals(&self) -> ServerRow {

@@ -43,6 +43,7 @@ impl Shard {
             let message = PluginOut::Close(CloseReason::Replaced);
             self.outbox.send_now(Output::Plugin { conn: old.conn, message });
         }
+        self.answer_poll(place);
         let (kept, forget) = self.reconcile(place, &hello);
         self.lose_leases(place);
         kept.iter().for_each(|slot| self.begin_lease(*slot));
@@ -196,6 +197,7 @@ impl Shard {
             players.forget_presence();
         }
         self.lose_leases(place);
+        self.forget_read_texts(place);
         if !self.servers[place].is_online(self.now) {
             self.say(place, EventKind::Offline);
         }
@@ -235,7 +237,7 @@ impl Shard {
         self.handle_end_session(server, CloseReason::ServerRemoved);
         self.servers[place].registered = false;
         self.servers[place].poller = None;
-        self.refuse_polls(place);
+        self.refuse_poll(place);
         self.removals.push_back((place, Seq(0)));
     }
 

@@ -24,6 +24,13 @@ pub(super) struct Copied {
     pub(super) seq: Seq,
 }
 
+impl Copied {
+    /// Whether it is still as it was.
+    fn is(self, command: &Command) -> bool {
+        command.seq == self.seq && command.rev == self.rev
+    }
+}
+
 impl Shard {
     /// A command enters memory.
     pub(super) fn insert(&mut self, command: Command) -> u32 {
@@ -53,10 +60,11 @@ impl Shard {
             if self.text_bytes <= self.settings.texts_kept {
                 continue;
             }
-            let same = command.seq == copied.seq && command.rev == copied.rev;
             // What is out comes back changed, if it does; and what is being read may be older than what goes.
-            let wanted = command.status == Status::Delivered || self.servers[command.server].reads_texts;
-            if same && !wanted && !command.is(Flag::Dirty) {
+            let read = self.servers[command.server].reads_texts.as_ref();
+            let wanted =
+                command.status == Status::Delivered || read.is_some_and(|seqs| seqs.contains(&command.seq));
+            if copied.is(command) && !wanted && !command.is(Flag::Dirty) {
                 self.set_text(copied.slot, None);
             }
         }
@@ -68,34 +76,51 @@ impl Shard {
     /// Asks for the texts of a server's next commands from this one on, which is about to go out.
     pub(super) fn read_texts(&mut self, place: u32, first: u32, room: usize) {
         let server = &mut self.servers[place];
-        if server.reads_texts {
+        if server.reads_texts.is_some() {
             return;
         }
-        server.reads_texts = true;
         let position = server.lane.position_after(&self.commands, self.commands[first].seq) - 1;
         let next = server.lane.slots_from(position).take(LOOK_AHEAD).map(|slot| &self.commands[slot]);
-        let seqs = next
-            .filter(|command| command.text.is_none() && command.status == Status::Pending)
+        let waits = |command: &&Command| command.status == Status::Pending && command.is_due(self.now);
+        let seqs: Vec<Seq> = next
+            .filter(|command| command.text.is_none())
+            .filter(waits)
             .map(|command| command.seq)
             .take(room.clamp(READ_MIN, DELIVER_COMMANDS_MAX))
             .collect();
+        let first = self.commands[first].seq;
+        server.reads_texts = Some(first..=seqs.last().copied().unwrap_or(first));
         self.outbox.send_now(Output::ReadTexts { server: server.id, seqs });
     }
 
     /// Texts that were asked for; those that did not fit into the answer are asked for again.
     pub(super) fn handle_texts(&mut self, id: ServerId, texts: Vec<(Seq, Arc<str>)>) {
         let Some(place) = self.servers.find(id) else { return };
-        self.servers[place].reads_texts = false;
+        self.servers[place].reads_texts = None;
+        let mut read = std::mem::take(&mut self.servers[place].read_texts);
+        // Those that were read before and wait all the same, for whatever reason.
+        read.retain(|copied| {
+            let command = self.commands.get(copied.slot);
+            command.is_some_and(|command| copied.is(command) && command.text.is_some())
+        });
         for (seq, text) in texts {
             // One that is here is newer.
             if let Some(slot) = self.find_in(place, seq).filter(|slot| self.commands[*slot].text.is_none()) {
                 self.set_text(slot, Some(text));
+                read.push(Copied { slot, rev: self.commands[slot].rev, seq });
             }
         }
+        self.servers[place].read_texts = read;
         self.wake(place);
-        for poll in std::mem::take(&mut self.servers[place].polls) {
-            self.go_on_with_poll(place, poll);
+        if let Some(poll) = self.servers[place].poll.take() {
+            self.go_on_with_poll(place, *poll);
         }
+    }
+
+    /// A server is gone for which texts were read: what has not gone out may leave memory again.
+    pub(super) fn forget_read_texts(&mut self, place: u32) {
+        let read = std::mem::take(&mut self.servers[place].read_texts);
+        self.checkpoint.resting.extend(read);
     }
 }
 

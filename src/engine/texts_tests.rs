@@ -132,6 +132,35 @@ fn polls_that_wait_are_refused_when_their_server_is_removed() {
 }
 
 #[test]
+fn a_poll_that_waits_is_answered_when_its_server_connects_or_polls_again() {
+    let mut rig = Rig::with(none_kept());
+    let id = rig.publish_one(command("a"));
+    checkpoint(&mut rig);
+    let (first, second) = (rig.reply_to(), rig.reply_to());
+    rig.step(Input::Poll { from: first, server: SERVER });
+    let out = rig.step(Input::Poll { from: second, server: SERVER });
+    assert!(matches!(&replies(&out, first)[..], [Reply::Polled { commands, .. }] if commands.is_empty()));
+    let out = rig.connect(1, hello(10));
+    assert!(matches!(&replies(&out, second)[..], [Reply::Polled { commands, .. }] if commands.is_empty()));
+    let out = rig.step(texts(&[(id, "a")]));
+    assert_eq!(delivered(&out, 1), [id.seq]);
+}
+
+#[test]
+fn what_was_read_and_has_not_gone_out_leaves_again() {
+    let mut rig = Rig::with(none_kept());
+    let ids: Vec<_> = (0..3).map(|_| rig.publish_one(command("a"))).collect();
+    checkpoint(&mut rig);
+    rig.connect(1, hello(1));
+    let out = rig.step(texts(&[(ids[0], "a"), (ids[1], "a"), (ids[2], "a")]));
+    assert_eq!(delivered(&out, 1), [ids[0].seq]);
+    assert!(rig.row(ids[1]).text.is_some());
+    rig.step(Input::Disconnect { conn: ConnId(1) });
+    assert_eq!(rig.row(ids[1]).text, None);
+    assert!(rig.row(ids[0]).text.is_some(), "it has changed since, and the next checkpoint takes it");
+}
+
+#[test]
 fn what_is_out_keeps_its_text() {
     let mut rig = Rig::with(none_kept());
     rig.connect(1, hello(10));

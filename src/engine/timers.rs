@@ -167,6 +167,7 @@ impl Shard {
             if let Some(players) = &mut server.players {
                 players.forget_presence();
             }
+            self.forget_read_texts(place);
             self.say(place, EventKind::Offline);
         }
     }

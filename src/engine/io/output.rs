@@ -34,7 +34,8 @@ pub enum Output {
     },
     /// For whoever follows events.
     Event(Event),
-    /// The store at rest is to be asked for the texts of these commands. Answer: `Input::Texts`, with one of them at the least.
+    /// The store at rest is to be asked for the texts of these commands. Answer: `Input::Texts`, after
+    /// a look at one of them at the least.
     ReadTexts {
         /// Their server.
         server: ServerId,

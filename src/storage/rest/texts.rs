@@ -84,3 +84,7 @@ impl Rows<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "texts_tests.rs"]
+mod tests;
