@@ -106,7 +106,7 @@ impl Lines for Arc<SteppedLines> {
     }
 
     fn read_texts(&self, wanted: Wanted) {
-        match texts_thread::read(&self.rest, &mut vec![wanted]) {
+        match texts_thread::read(&self.rest, &mut vec![wanted], texts_thread::BYTES_MAX) {
             Ok(answers) => {
                 answers
                     .into_iter()

@@ -16,7 +16,7 @@ use crate::storage::{Rest, StorageError};
 /// Texts wanted, after which nobody joins those who wait for the same walk.
 const WANTED_MAX: usize = 1024 * 1024;
 /// Bytes of texts that one walk gathers.
-const BYTES_MAX: usize = 32 * 1024 * 1024;
+pub(super) const BYTES_MAX: usize = 32 * 1024 * 1024;
 
 type Texts = Vec<(Seq, Arc<str>)>;
 
@@ -34,7 +34,7 @@ pub(super) fn run(channel: &Receiver<Option<Wanted>>, inner: &Arc<Inner>) {
     while let Some(mut waiting) = gather(channel) {
         // Whoever comes meanwhile waits for the next time: those with the oldest commands would always be the first.
         while !waiting.is_empty() && !inner.is_stopping() {
-            match read(&*inner.rest, &mut waiting) {
+            match read(&*inner.rest, &mut waiting, BYTES_MAX) {
                 Ok(answers) => {
                     answers.into_iter().for_each(|(shard, answer)| inner.shard(shard).send_now(answer));
                 }
@@ -63,13 +63,14 @@ fn gather(channel: &Receiver<Option<Wanted>>) -> Option<Vec<Wanted>> {
 pub(super) fn read(
     rest: &dyn Rest,
     waiting: &mut Vec<Wanted>,
+    bytes_max: usize,
 ) -> Result<Vec<(ShardNo, Envelope)>, StorageError> {
     let places = waiting.iter().enumerate();
     let mut all: Vec<(Seq, usize)> =
         places.flat_map(|(place, wanted)| wanted.seqs.iter().map(move |seq| (*seq, place))).collect();
     all.sort_unstable();
     let seqs: Vec<Seq> = all.iter().map(|(seq, _)| *seq).collect();
-    let walk = rest.texts(&seqs, BYTES_MAX)?;
+    let walk = rest.texts(&seqs, bytes_max)?;
     let mut answers: Vec<Option<Texts>> = vec![None; waiting.len()];
     let mut texts = walk.texts.into_iter().peekable();
     for (seq, place) in &all[..walk.looked_at] {
@@ -94,21 +95,90 @@ pub(super) fn read(
 #[cfg(test)]
 mod tests {
     use crossbeam_channel::unbounded;
+    use redb::backends::InMemoryBackend;
 
     use super::*;
+    use crate::engine::{CommandRow, ImagePart, Note, OnDoubt, Status};
+    use crate::ids::{CommandId, OrderId, StoreId};
+    use crate::storage::{Checkpoint, OpenOptions, open_with_backends};
+    use crate::time::UnixMs;
 
-    fn wanted(server: u32) -> Wanted {
-        Wanted { shard: ShardNo(0), server: ServerId(server), seqs: vec![Seq(u64::from(server))] }
+    fn wanted(server: u32, seqs: &[u64]) -> Wanted {
+        let seqs = seqs.iter().map(|seq| Seq(*seq)).collect();
+        Wanted { shard: ShardNo(0), server: ServerId(server), seqs }
     }
 
     #[test]
     fn those_who_are_there_are_gathered_and_a_stop_is_seen() {
         let (sender, channel) = unbounded();
-        (1..=3).for_each(|server| sender.send(Some(wanted(server))).unwrap());
+        (1..=3).for_each(|server| sender.send(Some(wanted(server, &[1]))).unwrap());
         let waiting = gather(&channel).unwrap();
         assert_eq!(waiting.iter().map(|wanted| wanted.server.0).collect::<Vec<_>>(), [1, 2, 3]);
-        sender.send(Some(wanted(4))).unwrap();
+        sender.send(Some(wanted(4, &[1]))).unwrap();
         sender.send(None).unwrap();
         assert!(gather(&channel).is_none());
+    }
+
+    fn row(seq: u64) -> CommandRow {
+        let entry = crate::engine::HistoryEntry {
+            status: Status::Pending,
+            at: UnixMs(1),
+            attempt: 1,
+            note: Note::None,
+            error: None,
+        };
+        CommandRow {
+            id: CommandId { server: ServerId(1), seq: Seq(seq) },
+            order: OrderId { store: StoreId(1), seq: Seq(seq) },
+            rev: 1,
+            status: Status::Pending,
+            status_at: UnixMs(1),
+            accepted_at: UnixMs(1),
+            attempt: 1,
+            retries: 0,
+            unanswered: 0,
+            next_at: None,
+            after: None,
+            text: Some(seq.to_string().into()),
+            player: None,
+            require_online: false,
+            not_before: None,
+            expires_at: None,
+            on_doubt: OnDoubt::Hold,
+            labels: None,
+            error: None,
+            output: None,
+            history: vec![entry],
+        }
+    }
+
+    /// The answers of one walk: whose, and which texts.
+    fn answers(rest: &dyn Rest, waiting: &mut Vec<Wanted>, bytes_max: usize) -> Vec<(u32, Vec<String>)> {
+        let answers = read(rest, waiting, bytes_max).unwrap().into_iter();
+        answers
+            .map(|(_, answer)| match answer {
+                Envelope::Plain(Input::Texts { server, texts }) => {
+                    (server.0, texts.iter().map(|(_, text)| text.to_string()).collect())
+                }
+                _ => panic!("another answer"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn everybody_gets_their_own_texts_and_who_got_none_goes_on_waiting() {
+        let files = (InMemoryBackend::new(), InMemoryBackend::new());
+        let (_journal, rest, _) = open_with_backends(files.0, files.1, OpenOptions::default()).unwrap();
+        let live = (1..=9).map(row).collect();
+        let parts = vec![ImagePart { live, ..ImagePart::default() }];
+        rest.write(Checkpoint { parts, totals: Vec::new() }).unwrap();
+        let mut waiting = vec![wanted(1, &[5, 9]), wanted(2, &[1, 3, 8]), wanted(3, &[2, 6])];
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        // Three bytes: 1, 2 and 3.
+        let first = answers(&rest, &mut waiting, 3);
+        assert_eq!(first, [(2, texts(&["1", "3"])), (3, texts(&["2"]))]);
+        assert_eq!(waiting.len(), 1);
+        assert_eq!(answers(&rest, &mut waiting, 3), [(1, texts(&["5", "9"]))]);
+        assert!(waiting.is_empty());
     }
 }
