@@ -2,6 +2,7 @@
 
 use super::super::harness::*;
 use super::super::*;
+use super::REST_SLICE;
 use crate::ids::{CommandId, ConnId, ServerId};
 
 fn none_kept() -> Settings {
@@ -74,6 +75,25 @@ fn a_text_that_has_changed_since_it_was_copied_stays() {
     assert_eq!(rig.row(id).text.as_deref(), Some("new"));
     assert_eq!(checkpoint(&mut rig)[0].text.as_deref(), Some("new"));
     assert_eq!(rig.row(id).text, None);
+}
+
+#[test]
+fn a_text_that_a_later_checkpoint_copies_anew_stays_until_that_is_durable() {
+    let mut rig = Rig::with(none_kept());
+    // More than the steps between the two checkpoints let go.
+    let ids: Vec<_> = (0..4 * REST_SLICE).map(|_| rig.publish_one(command("old"))).collect();
+    rig.step(Input::CheckpointBegin);
+    export(&mut rig);
+    let from = rig.reply_to();
+    let edit = Operation::Edit { text: "edited".into() };
+    let mut step = |input| rig.shard.handle(crate::time::UnixMs(rig.now), input, &mut Vec::new());
+    step(Input::CheckpointDone);
+    step(Input::Operate { from, id: ids[0], operation: edit });
+    step(Input::CheckpointBegin);
+    export(&mut rig);
+    rig.step(Input::Tick);
+    assert_eq!(rig.row(ids[0]).text.as_deref(), Some("edited"), "the store at rest has the old one");
+    assert_eq!(rig.row(ids[1]).text, None);
 }
 
 #[test]
