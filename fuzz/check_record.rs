@@ -10,7 +10,7 @@ use super::registry::{
     encode_store,
 };
 use super::*;
-use crate::ids::{AuditId, Seq, ServerId};
+use crate::ids::{AuditId, CommandId, Seq, ServerId};
 use crate::storage::CommitNo;
 use crate::storage::frame::FrameView;
 use crate::storage::journal::for_each_frame;
@@ -25,11 +25,11 @@ const FRAME_LENGTH_AT: usize = 32;
 const FRAME_HASH_BYTES: usize = 16;
 
 /// All kinds of sealed rows but the journal's.
-const KINDS: [(Kind, u64); 13] = [
-    (Kind::Command, KEY),
-    (Kind::Order, KEY),
+const KINDS: [(Kind, u64); 16] = [
+    (Kind::OldCommand, KEY),
+    (Kind::OldOrder, KEY),
     (Kind::Server, KEY),
-    (Kind::Keys, KEY << 32 ^ MINOR as u64),
+    (Kind::OldKeys, KEY << 32 ^ MINOR as u64),
     (Kind::EndedIndex, KEY << 32 ^ MINOR as u64),
     (Kind::OrderIndex, KEY << 32 ^ MINOR as u64),
     (Kind::JournalMeta, 0),
@@ -39,6 +39,9 @@ const KINDS: [(Kind, u64); 13] = [
     (Kind::ApiKey, KEY),
     (Kind::RegistryMeta, 0),
     (Kind::Audit, KEY),
+    (Kind::Commands, KEY),
+    (Kind::Orders, KEY),
+    (Kind::Keys, KEY << 32 ^ MINOR as u64),
 ];
 
 /// Reads a row, and writes what was read.
@@ -46,10 +49,21 @@ fn again(kind: Kind, row: &[u8]) -> Result<Vec<u8>, Flaw> {
     let id = KEY as u32;
     Ok(match kind {
         Kind::Commit => return Err(Flaw::new("frames are checked apart")),
-        Kind::Command => encode_command(&decode_command(Seq(KEY), row)?),
-        Kind::Order => encode_order(&decode_order(Seq(KEY), row)?),
+        Kind::OldCommand => encode_old_command(&decode_old_command(Seq(KEY), row)?),
+        Kind::OldOrder => encode_old_order(&decode_old_order(Seq(KEY), row)?),
+        Kind::Commands => block_again(kind, row, |seq, row| {
+            let id = CommandId { server: ServerId(id), seq };
+            Ok(encode_command(&decode_command(id, row)?))
+        })?,
+        Kind::Orders => block_again(kind, row, |seq, row| Ok(encode_order(&decode_order(seq, row)?)))?,
         Kind::Server => ServerEntry::decode(ServerId(id), row)?.encode(ServerId(id)),
-        Kind::Keys => encode_keys(KEY, MINOR, &decode_keys(KEY, MINOR, row)?.1.collect::<Vec<_>>()),
+        Kind::OldKeys => {
+            encode_old_keys(KEY, MINOR, &decode_old_keys(KEY, MINOR, row)?.1.collect::<Vec<_>>())
+        }
+        Kind::Keys => {
+            let keys = decode_keys(KEY, MINOR, row)?.1.collect::<Result<Vec<_>, Flaw>>()?;
+            encode_keys(KEY, MINOR, &keys)
+        }
         Kind::EndedIndex => EndedIndex::decode(KEY, ServerId(MINOR), row)?.encode(KEY, ServerId(MINOR)),
         Kind::OrderIndex => OrderIndex::decode(KEY, MINOR, row)?.encode(KEY, MINOR),
         Kind::JournalMeta => JournalMeta::decode(row)?.encode(),
@@ -60,6 +74,17 @@ fn again(kind: Kind, row: &[u8]) -> Result<Vec<u8>, Flaw> {
         Kind::RegistryMeta => encode_meta(&decode_meta(row)?),
         Kind::Audit => encode_audit(&decode_audit(AuditId(KEY), row)?),
     })
+}
+
+/// Reads the rows of a block, and writes what was read.
+fn block_again(
+    kind: Kind,
+    block: &[u8],
+    again: impl Fn(Seq, &[u8]) -> Result<Vec<u8>, Flaw>,
+) -> Result<Vec<u8>, Flaw> {
+    let rows = decode_block(kind, KEY, block)?.into_iter();
+    let rows = rows.map(|(seq, row)| Ok((seq, again(seq, row)?))).collect::<Result<Vec<_>, Flaw>>()?;
+    Ok(encode_block(kind, KEY, rows.iter().map(|(seq, row)| (*seq, &row[..]))))
 }
 
 fn sealed(kind: Kind, key: u64, body: &[u8]) -> Vec<u8> {

@@ -78,10 +78,7 @@ fn a_directory_after_a_kill_checks_without_being_changed() {
 /// Kinds of sealed rows, and commits, where they lie, and their tables (docs/storage.md, sections 1 and 3).
 const KINDS: [(u8, &str, &[&str]); 14] = [
     (1, "journal.log", &["commits/"]),
-    (2, "store.redb", &["live/", "ended/"]),
-    (3, "store.redb", &["orders/"]),
     (4, "store.redb", &["servers/"]),
-    (5, "store.redb", &["keys/"]),
     (6, "store.redb", &["ended_by_server/"]),
     (7, "store.redb", &["orders_by_checkpoint/"]),
     (8, "journal.log", &["meta/journal"]),
@@ -91,6 +88,9 @@ const KINDS: [(u8, &str, &[&str]); 14] = [
     (12, "registry.redb", &["keys/"]),
     (13, "registry.redb", &["meta/registry"]),
     (14, "registry.redb", &["audit/"]),
+    (15, "store.redb", &["live_blocks/", "ended_blocks/"]),
+    (16, "store.redb", &["order_blocks/"]),
+    (17, "store.redb", &["keys/"]),
 ];
 
 #[test]
@@ -257,9 +257,9 @@ fn a_damaged_backup_is_not_restored() {
     let (data, target) = (folder.path().join("fluxrelay-data"), folder.path().join("restored"));
     let path = data.join("store.redb");
     let mut store = fs::read(&path).expect("a file");
-    // Every copy of a live command's row, used pages and others.
+    // Every copy of a block of commands, in pages that are used and others.
     let places: Vec<usize> =
-        (0..store.len() - 4).filter(|&at| store[at..at + 4] == [b'f', b'r', 2, 1]).collect();
+        (0..store.len() - 4).filter(|&at| store[at..at + 4] == [b'f', b'r', 15, 1]).collect();
     assert!(!places.is_empty());
     places.iter().for_each(|&at| store[at + 9] ^= 1);
     fs::write(&path, store).expect("it is written");

@@ -106,12 +106,8 @@ impl Lines for Arc<SteppedLines> {
     }
 
     fn read_texts(&self, wanted: Wanted) {
-        match texts_thread::read(&self.rest, &mut vec![wanted], texts_thread::BYTES_MAX) {
-            Ok(answers) => {
-                answers
-                    .into_iter()
-                    .for_each(|(shard, answer)| self.shards[usize::from(shard.0)].send_now(answer));
-            }
+        match texts_thread::read(&self.rest, &wanted) {
+            Ok(answer) => self.shards[usize::from(wanted.shard.0)].send_now(answer),
             Err(error) => self.fail(error),
         }
     }

@@ -22,7 +22,7 @@ const FREE_SLICE: usize = 1024;
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Checkpoint {
-    /// Commands that changed since they were last exported.
+    /// Servers of which commands changed since they were last exported.
     dirty: Vec<u32>,
     /// Begun and not done.
     underway: bool,
@@ -45,8 +45,11 @@ pub(super) struct Checkpoint {
 /// A checkpoint under way.
 #[derive(Debug)]
 struct Export {
+    /// Servers whose commands are still to be copied, the first one last.
+    servers: Vec<u32>,
+    /// Commands of the server whose turn it is, likewise.
     slots: Vec<u32>,
-    servers: Option<Vec<ServerRow>>,
+    totals: Option<Vec<ServerRow>>,
     next_seq: Seq,
 }
 
@@ -60,10 +63,16 @@ impl Shard {
     /// A command changed: the next checkpoint has to hold it.
     pub(super) fn mark_dirty(&mut self, slot: u32) {
         let command = &mut self.commands[slot];
-        if !command.is(Flag::Dirty) {
-            command.set(Flag::Dirty, true);
-            self.checkpoint.dirty.push(slot);
+        if command.is(Flag::Dirty) {
+            return;
         }
+        command.set(Flag::Dirty, true);
+        let place = command.server;
+        let dirty = &mut self.servers[place].dirty;
+        if dirty.is_empty() {
+            self.checkpoint.dirty.push(place);
+        }
+        dirty.push(slot);
     }
 
     /// One that is under way goes on: a driver that could not store it does not come back.
@@ -71,11 +80,10 @@ impl Shard {
         if self.checkpoint.underway {
             return;
         }
-        let mut slots = std::mem::take(&mut self.checkpoint.dirty);
-        // From the end, so that parts go out in the order of change.
-        slots.reverse();
+        let mut servers = std::mem::take(&mut self.checkpoint.dirty);
+        servers.reverse();
         let dirty = self.servers.iter_mut().filter(|server| server.totals_dirty);
-        let servers = dirty
+        let totals = dirty
             .map(|server: &mut Server| {
                 server.totals_dirty = false;
                 server.totals()
@@ -83,7 +91,7 @@ impl Shard {
             .collect();
         let next_seq = self.desk.next_seq();
         self.checkpoint.underway = true;
-        self.checkpoint.export = Some(Export { slots, servers: Some(servers), next_seq });
+        self.checkpoint.export = Some(Export { servers, slots: Vec::new(), totals: Some(totals), next_seq });
     }
 
     /// The next part of the checkpoint that [`crate::engine::Input::CheckpointBegin`] started: about `budget` rows.
@@ -91,12 +99,12 @@ impl Shard {
     pub fn export(&mut self, budget: usize) -> Option<ImagePart> {
         let mut export = self.checkpoint.export.take()?;
         let mut part = ImagePart { contains: self.outbox.latest(), ..ImagePart::default() };
-        if let Some(servers) = export.servers.take() {
-            part.servers = servers;
+        if let Some(totals) = export.totals.take() {
+            part.servers = totals;
             part.next_seq = export.next_seq.0;
         }
         while part.live.len() + part.ended.len() < budget.max(1)
-            && let Some(slot) = export.slots.pop()
+            && let Some(slot) = self.next_dirty(&mut export)
         {
             self.export_command(slot, &mut part);
         }
@@ -110,11 +118,21 @@ impl Shard {
         if let Some(last) = part.orders.last() {
             self.checkpoint.orders = Some(last.id.seq);
         }
-        part.last = export.slots.is_empty() && part.orders.len() < room;
+        part.last = export.slots.is_empty() && export.servers.is_empty() && part.orders.len() < room;
         if !part.last {
             self.checkpoint.export = Some(export);
         }
         Some(part)
+    }
+
+    /// The next command to be copied: a server's one after the other, as they lie at rest, in the order of change.
+    fn next_dirty(&mut self, export: &mut Export) -> Option<u32> {
+        while export.slots.is_empty() {
+            let place = export.servers.pop()?;
+            export.slots = std::mem::take(&mut self.servers[place].dirty);
+            export.slots.reverse();
+        }
+        export.slots.pop()
     }
 
     fn export_command(&mut self, slot: u32, part: &mut ImagePart) {
@@ -127,7 +145,7 @@ impl Shard {
         if row.status.is_terminal() {
             if command.is(Flag::AtRest) {
                 command.set(Flag::AtRest, false);
-                part.no_longer_live.push(row.id.seq);
+                part.no_longer_live.push(row.id);
             }
             self.checkpoint.ended.push((slot, row.rev));
             part.ended.push(row);
@@ -148,7 +166,7 @@ impl Shard {
         freeing.append(&mut self.checkpoint.freeing);
         self.checkpoint.freeing = freeing;
         let copied = std::mem::take(&mut self.checkpoint.copied);
-        self.checkpoint.resting.extend(copied);
+        self.let_rest(copied);
         self.checkpoint.forgetting = self.checkpoint.orders;
     }
 

@@ -308,7 +308,7 @@ impl World {
             assert!(part.contains <= self.durable);
             part.live.iter_mut().chain(&mut part.ended).for_each(|row| rest.complete(row));
             rest.live.extend(part.live.into_iter().map(|row| (row.id, row)));
-            rest.live.retain(|id, _| !part.no_longer_live.contains(&id.seq));
+            rest.live.retain(|id, _| !part.no_longer_live.contains(id));
             for row in part.ended {
                 assert!(!rest.live.contains_key(&row.id), "{} has ended and stays among the live", row.id);
                 rest.ended.insert(row.id, row);

@@ -23,6 +23,8 @@ pub(super) struct Server {
     pub(super) registered: bool,
     /// In the dispatch ring.
     pub(super) in_ring: bool,
+    /// Its commands that changed since they were last exported.
+    pub(super) dirty: Vec<u32>,
     /// Its totals changed since they were last exported.
     pub(super) totals_dirty: bool,
     /// Its desk was told that it is full.
@@ -53,6 +55,7 @@ impl Server {
             store,
             registered: false,
             in_ring: false,
+            dirty: Vec::new(),
             totals_dirty: false,
             told_full: false,
             reads_texts: None,

@@ -51,15 +51,19 @@ impl Shard {
         command.text = text;
     }
 
-    /// Lets some texts go that a durable checkpoint holds, while more are here than may stay.
+    /// Texts that a durable checkpoint holds go, if more are here than may stay: all of them, since a few here and there would keep
+    /// the pages of all the others.
+    pub(super) fn let_rest(&mut self, copied: Vec<Copied>) {
+        if self.text_bytes > self.settings.texts_kept {
+            self.checkpoint.resting.extend(copied);
+        }
+    }
+
+    /// Lets some of them go.
     pub(super) fn rest_some(&mut self) {
         let from = self.checkpoint.resting.len().saturating_sub(REST_SLICE);
-        // From the end: the oldest stay, whose turn comes first.
-        for copied in self.checkpoint.resting.split_off(from).into_iter().rev() {
+        for copied in self.checkpoint.resting.split_off(from) {
             let Some(command) = self.commands.get(copied.slot) else { continue };
-            if self.text_bytes <= self.settings.texts_kept {
-                continue;
-            }
             // What is out comes back changed, if it does; and what is being read may be older than what goes.
             let read = self.servers[command.server].reads_texts.as_ref();
             let wanted =
@@ -120,7 +124,7 @@ impl Shard {
     /// A server is gone for which texts were read: what has not gone out may leave memory again.
     pub(super) fn forget_read_texts(&mut self, place: u32) {
         let read = std::mem::take(&mut self.servers[place].read_texts);
-        self.checkpoint.resting.extend(read);
+        self.let_rest(read);
     }
 }
 

@@ -193,13 +193,11 @@ fn what_is_out_keeps_its_text() {
 }
 
 #[test]
-fn a_few_texts_stay_in_memory() {
-    let mut rig = Rig::with(Settings { texts_kept: 9, ..Settings::default() });
-    let ids: Vec<_> = (0..3).map(|_| rig.publish_one(command("four"))).collect();
-    checkpoint(&mut rig);
-    let here: Vec<bool> = ids.iter().map(|id| rig.row(*id).text.is_some()).collect();
-    assert_eq!(here, [true, true, false], "the oldest, whose turn comes first");
-    let out = rig.connect(1, hello(10));
-    assert_eq!(delivered(&out, 1), [ids[0].seq, ids[1].seq]);
-    assert_eq!(wanted(&out), [ids[2].seq]);
+fn a_few_texts_stay_in_memory_and_of_more_none() {
+    for (kept, stay) in [(12, true), (11, false)] {
+        let mut rig = Rig::with(Settings { texts_kept: kept, ..Settings::default() });
+        let ids: Vec<_> = (0..3).map(|_| rig.publish_one(command("four"))).collect();
+        checkpoint(&mut rig);
+        assert!(ids.iter().all(|id| rig.row(*id).text.is_some() == stay), "{kept}");
+    }
 }

@@ -97,10 +97,10 @@ impl Snapshot {
             copy.table(AUDIT_BY_STORE)
         })?;
         copy(self.store, dir, STORE_FILE, stop, |copy| {
-            copy.table(LIVE)?;
-            copy.table(ENDED)?;
+            copy.table(LIVE.table)?;
+            copy.table(ENDED.table)?;
             copy.table(ENDED_BY_SERVER)?;
-            copy.table(ORDERS)?;
+            copy.table(ORDERS.table)?;
             copy.table(ORDERS_BY_CHECKPOINT)?;
             copy.table(KEYS)?;
             copy.table(SERVERS)

@@ -7,10 +7,11 @@ use crate::engine::{
     Change, CommandRow, EditedChange, ImagePart, KeyDigest, KeyRow, OrderRow, ServerRow, Status,
 };
 use crate::ids::{AuditId, CommandId, FrameNo, OrderId, Seq, ServerId, ShardNo, StoreId};
+use crate::storage::blocks::place;
 use crate::storage::contract::{Checkpoint, Journal, Rest};
 use crate::storage::open::{OpenOptions, open as open_directory};
 use crate::storage::record::registry::encode_store;
-use crate::storage::record::{ServerEntry, encode_command, samples};
+use crate::storage::record::{ServerEntry, encode_block, encode_command, samples};
 use crate::storage::registry::{
     AUDIT, AUDIT_BY_STORE, Actor, AuditAction, AuditOutcome, AuditRecord, AuditTarget, REGISTRY_STORES,
     RegistryDb, RegistryMeta, RowChange, Store,
@@ -58,7 +59,7 @@ fn directory(last_end: u64) -> tempfile::TempDir {
     };
     let second = ImagePart {
         ended: vec![command(192, Status::Cancelled, last_end)],
-        no_longer_live: vec![Seq(192)],
+        no_longer_live: vec![CommandId { server: ServerId(1), seq: Seq(192) }],
         servers: servers([1, 1, 0]),
         ..ImagePart::default()
     };
@@ -94,6 +95,18 @@ fn tamper(dir: &Path, file: &str, work: impl FnOnce(&WriteTransaction)) {
     work(&transaction);
     transaction.commit().unwrap();
     db.close().unwrap();
+}
+
+/// Puts a row into a table of blocks, or removes it.
+fn change<K: Place>(
+    blocks: &'static Blocks<K>,
+    place: K,
+    row: Option<Vec<u8>>,
+) -> impl FnOnce(&WriteTransaction) {
+    move |transaction| {
+        let mut table = transaction.open_table(blocks.table).unwrap();
+        blocks.apply(&DbFile::new(STORE_FILE.as_ref()), &mut table, &[(place, row)]).unwrap();
+    }
 }
 
 fn bytes(dir: &Path) -> Vec<Vec<u8>> {
@@ -154,10 +167,10 @@ fn a_sound_directory_checks_and_every_row_is_counted() {
         counts[0]
     };
     assert_eq!(
-        (rows(JOURNAL_FILE, "commits"), rows(STORE_FILE, "live"), rows(STORE_FILE, "ended")),
+        (rows(JOURNAL_FILE, "commits"), rows(STORE_FILE, "live_blocks"), rows(STORE_FILE, "ended_blocks")),
         (2, 1, 2)
     );
-    assert_eq!((rows(STORE_FILE, "ended_by_server"), rows(STORE_FILE, "orders")), (2, 3));
+    assert_eq!((rows(STORE_FILE, "ended_by_server"), rows(STORE_FILE, "order_blocks")), (2, 3));
     assert_eq!((rows(REGISTRY_FILE, "stores"), rows(REGISTRY_FILE, "audit")), (1, 1));
 }
 
@@ -184,10 +197,10 @@ fn a_changed_row_is_named_in_every_table() {
     };
     expect_in_log(flip_in_log(1, 2), "commits/2: the checksum");
     expect_in_log(flip_in_log(2, 0), "meta/journal: the checksum");
-    expect(STORE_FILE, flip(LIVE), &["live/64: the checksum"]);
-    expect(STORE_FILE, flip(ENDED), &["ended/192: the checksum"]);
+    expect(STORE_FILE, flip(LIVE.table), &["live_blocks/1,64: the checksum"]);
+    expect(STORE_FILE, flip(ENDED.table), &["ended_blocks/1,128: the checksum"]);
     expect(STORE_FILE, flip(ENDED_BY_SERVER), &["ended_by_server/2,1: the checksum"]);
-    expect(STORE_FILE, flip(ORDERS), &["orders/192: the checksum"]);
+    expect(STORE_FILE, flip(ORDERS.table), &["order_blocks/64: the checksum"]);
     expect(STORE_FILE, flip(ORDERS_BY_CHECKPOINT), &["orders_by_checkpoint/1,0: the checksum"]);
     expect(STORE_FILE, flip(KEYS), &["keys/1,0: the checksum"]);
     expect(STORE_FILE, flip(SERVERS), &["servers/1: the checksum"]);
@@ -199,48 +212,63 @@ fn a_changed_row_is_named_in_every_table() {
 
 #[test]
 fn what_a_list_names_is_there_and_what_is_there_is_named() {
-    let remove = |table: TableDefinition<'static, u64, &'static [u8]>, seq: u64| {
-        move |transaction: &WriteTransaction| {
-            drop(transaction.open_table(table).unwrap().remove(seq).unwrap())
-        }
-    };
-    let lost = ["ended_by_server/1,1: 128 is not in ended", "orders/128: its command cmd_1_128 is missing"];
-    expect(STORE_FILE, remove(ENDED, 128), &lost);
-    let lost =
-        ["live/64: its order", "orders_by_checkpoint/1,0: 64 is not in orders", "keys/1,0: a key's order"];
-    expect(STORE_FILE, remove(ORDERS, 64), &lost);
-    expect(STORE_FILE, remove(LIVE, 64), &["orders/64: its command cmd_1_64 is missing"]);
+    let lost = [
+        "ended_by_server/1,1: 128 is not in ended_blocks",
+        "order_blocks/64: 128: its command cmd_1_128 is missing",
+    ];
+    expect(STORE_FILE, change(&ENDED, (1, 128), None), &lost);
+    let lost = [
+        "live_blocks/1,64: 64: its order",
+        "orders_by_checkpoint/1,0: 64 is not in order_blocks",
+        "keys/1,0: a key's order",
+    ];
+    expect(STORE_FILE, change(&ORDERS, 64, None), &lost);
+    let lost = ["order_blocks/64: 64: its command cmd_1_64 is missing"];
+    expect(STORE_FILE, change(&LIVE, (1, 64), None), &lost);
     let remove = |table: TableDefinition<'static, (u64, u32), &'static [u8]>, key: (u64, u32)| {
         move |transaction: &WriteTransaction| {
             drop(transaction.open_table(table).unwrap().remove(key).unwrap())
         }
     };
-    expect(STORE_FILE, remove(ENDED_BY_SERVER, (1, 1)), &["ended/128: no row of ended_by_server"]);
-    expect(STORE_FILE, remove(ORDERS_BY_CHECKPOINT, (1, 0)), &["orders/64: no row of orders_by_checkpoint"]);
+    expect(
+        STORE_FILE,
+        remove(ENDED_BY_SERVER, (1, 1)),
+        &["ended_blocks/1,128: 128: no row of ended_by_server"],
+    );
+    let lost = ["order_blocks/64: 64: no row of orders_by_checkpoint"];
+    expect(STORE_FILE, remove(ORDERS_BY_CHECKPOINT, (1, 0)), &lost);
 }
 
 #[test]
 fn a_command_is_in_one_place_and_in_its_place() {
-    let put = |table: TableDefinition<'static, u64, &'static [u8]>, row: CommandRow| {
-        move |transaction: &WriteTransaction| {
-            let mut table = transaction.open_table(table).unwrap();
-            table.insert(row.id.seq.0, &encode_command(&row)[..]).unwrap();
-        }
-    };
-    expect(
-        STORE_FILE,
-        put(ENDED, command(64, Status::Completed, 1)),
-        &["live/64: the same number is in ended"],
-    );
-    expect(STORE_FILE, put(LIVE, command(64, Status::Expired, 1)), &["live/64: a command that is Expired"]);
-    expect(STORE_FILE, put(ENDED, command(128, Status::Failed, 1)), &["ended/128: a command that is Failed"]);
+    let live = |row: CommandRow| change(&LIVE, (1, 64), Some(encode_command(&row)));
+    let ended = |row: CommandRow| change(&ENDED, place(row.id), Some(encode_command(&row)));
+    let twice = "live_blocks/1,64: 64: the same number is in ended_blocks";
+    expect(STORE_FILE, ended(command(64, Status::Completed, 1)), &[twice]);
+    let astray = "live_blocks/1,64: 64: a command that is Expired";
+    expect(STORE_FILE, live(command(64, Status::Expired, 1)), &[astray]);
+    let astray = "ended_blocks/1,128: 128: a command that is Failed";
+    expect(STORE_FILE, ended(command(128, Status::Failed, 1)), &[astray]);
     let other =
         CommandRow { order: OrderId { store: STORE, seq: Seq(128) }, ..command(64, Status::Pending, 1) };
-    expect(
-        STORE_FILE,
-        put(LIVE, other),
-        &["live/64: its order, ord_1_128, does not name it", "orders/64: its command"],
-    );
+    let unnamed =
+        ["live_blocks/1,64: 64: its order, ord_1_128, does not name it", "order_blocks/64: 64: its command"];
+    expect(STORE_FILE, live(other), &unnamed);
+}
+
+#[test]
+fn a_block_has_its_own_rows_and_no_others() {
+    let put = |key: (u32, u64), seqs: &'static [u64]| {
+        move |transaction: &WriteTransaction| {
+            let row = encode_command(&command(64, Status::Pending, 1));
+            let rows = seqs.iter().map(|seq| (Seq(*seq), &row[..]));
+            let block = encode_block(LIVE.kind, key.seed(), rows);
+            transaction.open_table(LIVE.table).unwrap().insert(key, &block[..]).unwrap();
+        }
+    };
+    let flaw = "its rows are not between its key and the next block's";
+    expect(STORE_FILE, put((1, 60), &[61, 64]), &[&format!("live_blocks/1,64: {flaw}")]);
+    expect(STORE_FILE, put((1, 63), &[62]), &[&format!("live_blocks/1,63: {flaw}")]);
 }
 
 #[test]
@@ -296,16 +324,18 @@ fn the_registry_is_checked_between_rows() {
 #[test]
 fn halves_that_may_have_expired_are_not_missed() {
     let forget_order = |transaction: &WriteTransaction| {
-        for seq in [64, 128, 192] {
-            drop(transaction.open_table(ORDERS).unwrap().remove(seq).unwrap());
-        }
+        drop(transaction.open_table(ORDERS.table).unwrap().remove(64).unwrap());
         drop(transaction.open_table(ORDERS_BY_CHECKPOINT).unwrap().remove((1, 0)).unwrap());
         drop(transaction.open_table(KEYS).unwrap().remove((1, 0)).unwrap());
     };
     let old = directory(30 * DAY_MS);
     tamper(old.path(), STORE_FILE, forget_order);
     assert_eq!(damaged(old.path()), Vec::<String>::new());
-    expect(STORE_FILE, forget_order, &["live/64: its order", "ended/128: its order"]);
+    expect(
+        STORE_FILE,
+        forget_order,
+        &["live_blocks/1,64: 64: its order", "ended_blocks/1,128: 128: its order"],
+    );
 }
 
 #[test]

@@ -96,15 +96,6 @@ pub struct EndedCursor {
     pub after: Seq,
 }
 
-/// How far a reading of texts went.
-#[derive(Debug, Default)]
-pub struct TextWalk {
-    /// How many of those that are wanted were looked at, from the first on: as many as the bytes allowed, one at the least.
-    pub looked_at: usize,
-    /// Their texts; those that have ended meanwhile are left out.
-    pub texts: Vec<(Seq, Arc<str>)>,
-}
-
 /// What the journal amounts to, kept apart so that the journal can be trimmed.
 pub trait Rest: Send + Sync {
     /// Stores a checkpoint, all or nothing, and returns true once it is durable. `next` gives its parts one by
@@ -142,11 +133,17 @@ pub trait Rest: Send + Sync {
     /// Damage, or a failed read.
     fn complete(&self, rows: &mut [CommandRow]) -> Result<(), StorageError>;
 
-    /// Reads the texts of commands whose texts only the store has, by rising seq, in one walk.
+    /// Reads the texts of a server's live commands, by rising seq: from the first on, until they are `bytes_max` together, one
+    /// at the least. Those that have ended are left out.
     ///
     /// # Errors
     /// Damage, or a failed read.
-    fn texts(&self, seqs: &[Seq], bytes_max: usize) -> Result<TextWalk, StorageError>;
+    fn texts(
+        &self,
+        server: ServerId,
+        seqs: &[Seq],
+        bytes_max: usize,
+    ) -> Result<Vec<(Seq, Arc<str>)>, StorageError>;
 
     /// An order.
     ///

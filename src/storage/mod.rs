@@ -3,6 +3,7 @@
 //! Both stand behind a small trait. Nothing here knows a socket, a clock or a queue.
 
 mod backup;
+mod blocks;
 mod check;
 mod clean;
 mod contract;
@@ -23,7 +24,7 @@ pub use check::{
 };
 pub use contract::{
     Checkpoint, CommitNo, EncodedFrame, EndedCursor, EndedPage, Journal, NextPart, Recovered, RecoveredFrame,
-    Rest, TextWalk,
+    Rest,
 };
 pub use error::StorageError;
 pub use frame::{FrameEncoder, FrameHash};

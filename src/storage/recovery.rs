@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase, ReadableTable};
 
+use super::blocks::{Place, command_at};
 use super::contract::{CommitNo, Recovered, RecoveredFrame};
 use super::error::{DbFile, StorageError};
 use super::frame::{FrameHash, FrameView};
@@ -14,7 +15,7 @@ use super::journal::{LogSnapshot, for_each_frame_of};
 use super::record::{ChainBase, Flaw, JournalMeta, ServerEntry, StoreMeta, decode_command, decode_keys};
 use super::rest::RedbRest;
 use super::tables::{KEYS, LIVE, SERVERS};
-use crate::ids::{FrameNo, Seq, ServerId, ShardNo};
+use crate::ids::{FrameNo, ServerId, ShardNo};
 
 /// What lay on disk when the process started; replayed once.
 #[derive(Debug)]
@@ -134,16 +135,18 @@ impl Recovery {
             report.bytes += row.value().len() as u64;
             take(Recovered::Server(entry.row(server)));
         }
-        let live = reader.open_table(LIVE).map_err(file.redb("open a table of"))?;
-        for row in live.iter().map_err(file.redb("read"))? {
-            let (key, row) = row.map_err(file.redb("read"))?;
-            let seq = Seq(key.value());
-            let command =
-                decode_command(seq, row.value()).map_err(|flaw| file.damaged("live", seq.0, flaw))?;
-            report.live += 1;
-            report.bytes += row.value().len() as u64;
-            report.next_seq = report.next_seq.max(seq.0.saturating_add(1));
-            take(Recovered::Live(Box::new(command)));
+        let live = reader.open_table(LIVE.table).map_err(file.redb("open a table of"))?;
+        for block in live.iter().map_err(file.redb("read"))? {
+            let (key, block) = block.map_err(file.redb("read"))?;
+            let (key, block) = (key.value(), block.value());
+            let flawed = |flaw| LIVE.damaged(file, key, flaw);
+            report.bytes += block.len() as u64;
+            for (seq, row) in LIVE.rows(key, block).map_err(flawed)? {
+                let command = decode_command(command_at(key.at(seq)), row).map_err(flawed)?;
+                report.live += 1;
+                report.next_seq = report.next_seq.max(seq.0.saturating_add(1));
+                take(Recovered::Live(Box::new(command)));
+            }
         }
         let keys = reader.open_table(KEYS).map_err(file.redb("open a table of"))?;
         for row in keys.iter().map_err(file.redb("read"))? {
@@ -154,7 +157,8 @@ impl Recovery {
             report.bytes += row.value().len() as u64;
             for key in keys {
                 report.keys += 1;
-                take(Recovered::Key(key));
+                let flawed = |flaw| file.damaged("keys", format_args!("{checkpoint},{chunk}"), flaw);
+                take(Recovered::Key(key.map_err(flawed)?));
             }
         }
         Ok(())

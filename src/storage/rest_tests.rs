@@ -26,6 +26,11 @@ fn order(seq: u64) -> OrderRow {
     OrderRow { id, accepted_at: UnixMs(seq), ..samples::full_order() }
 }
 
+/// An order as it is found at rest: its key is among the keys.
+fn at_rest(seq: u64) -> OrderRow {
+    OrderRow { key: None, ..order(seq) }
+}
+
 fn key(seq: u64) -> KeyRow {
     let order = OrderId { store: StoreId(1), seq: Seq(seq) };
     KeyRow { digest: KeyDigest { key: seq, body: 1 }, order, at: UnixMs(seq) }
@@ -51,7 +56,7 @@ fn commands_and_orders_are_found_only_under_their_whole_id() {
     assert_eq!(rest.command(id(2, 128)).unwrap(), Some(command(2, 128, Status::Completed)));
     assert_eq!(rest.command(id(2, 64)).unwrap(), None, "another server's");
     assert_eq!(rest.command(id(1, 65)).unwrap(), None);
-    assert_eq!(rest.order(order(64).id).unwrap(), Some(order(64)));
+    assert_eq!(rest.order(order(64).id).unwrap(), Some(at_rest(64)));
     assert_eq!(rest.order(OrderId { store: StoreId(2), seq: Seq(64) }).unwrap(), None, "another store's");
 }
 
@@ -63,11 +68,16 @@ fn what_ends_leaves_the_live_ones() {
     let ended = vec![command(1, 64, Status::Completed)];
     // A part that saw it live, written together with one that saw it end.
     let stale = ImagePart { live: vec![command(1, 64, Status::Pending)], ..ImagePart::default() };
-    let part = ImagePart { ended, no_longer_live: vec![Seq(64)], ..ImagePart::default() };
+    let part = ImagePart {
+        ended,
+        no_longer_live: vec![command(1, 64, Status::Completed).id],
+        ..ImagePart::default()
+    };
     rest.write(Checkpoint { parts: vec![stale, part], totals: vec![] }).unwrap();
-    let table = rest.db().begin_read().unwrap().open_table(LIVE).unwrap();
-    let left: Vec<u64> = table.iter().unwrap().map(|row| row.unwrap().0.value()).collect();
-    assert_eq!(left, vec![65]);
+    let table = rest.db().begin_read().unwrap().open_table(LIVE.table).unwrap();
+    let (key, block) = table.first().unwrap().unwrap();
+    let left: Vec<Seq> = LIVE.rows(key.value(), block.value()).unwrap().iter().map(|(seq, _)| *seq).collect();
+    assert_eq!((left, table.iter().unwrap().count()), (vec![Seq(65)], 1));
 }
 
 #[test]
@@ -140,7 +150,7 @@ fn expiry_goes_in_steps_oldest_first_and_leaves_the_rest() {
     while expire(300, 103) == 4 {}
     let left = rest.ended(ServerId(1), None, None, 99).unwrap();
     assert_eq!(seqs(&left), [300, 301, 302, 303, 304]);
-    assert_eq!(rest.order(order(300).id).unwrap(), Some(order(300)));
+    assert_eq!(rest.order(order(300).id).unwrap(), Some(at_rest(300)));
     let keys = rest.db().begin_read().unwrap().open_table(KEYS).unwrap();
     assert_eq!(keys.iter().unwrap().count(), 2);
 }
@@ -187,10 +197,10 @@ fn a_damaged_row_names_table_and_key() {
     let live = vec![command(1, 64, Status::Pending)];
     rest.write(checkpoint(ImagePart { live, ..ImagePart::default() })).unwrap();
     let transaction = rest.db().begin_write().unwrap();
-    transaction.open_table(LIVE).unwrap().insert(64, &b"no such thing"[..]).unwrap();
+    transaction.open_table(LIVE.table).unwrap().insert((1, 64), &b"no such thing"[..]).unwrap();
     transaction.commit().unwrap();
     let error = rest.command(CommandId { server: ServerId(1), seq: Seq(64) }).unwrap_err();
-    assert!(error.to_string().contains("store.redb is damaged at live/64"), "{error}");
+    assert!(error.to_string().contains("store.redb is damaged at live_blocks/1,64"), "{error}");
 }
 
 #[test]

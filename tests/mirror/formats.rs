@@ -25,7 +25,7 @@ fn found(report: &RecoveryReport) -> (u64, u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mirror_that_is_given_late_is_made_of_a_directory_of_any_format() {
-    for format in [1, 2] {
+    for format in [1, 2, 3] {
         let (dirs, alone) = (Dirs::new(), Dirs::new());
         copy(&fixture(format), &dirs.data);
         copy(&fixture(format), &alone.data);

@@ -71,7 +71,7 @@ impl Disk {
                 assert!(at_rest.is_none(), "{} ended at rest and lives again: {at_rest:?}", row.id);
                 self.live.insert(row.id, row);
             }
-            self.live.retain(|id, _| !part.no_longer_live.contains(&id.seq));
+            self.live.retain(|id, _| !part.no_longer_live.contains(id));
             for row in part.ended {
                 assert!(row.status.is_terminal(), "{} is no end", row.id);
                 assert!(!self.live.contains_key(&row.id), "{} has ended and stays among the live", row.id);

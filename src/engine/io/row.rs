@@ -76,7 +76,7 @@ pub struct OrderRow {
     pub id: OrderId,
     /// When it was accepted.
     pub accepted_at: UnixMs,
-    /// Its idempotency fingerprints.
+    /// Its idempotency fingerprints. An order at rest has none: they are among the keys.
     pub key: Option<KeyDigest>,
     /// The publisher's own name for it.
     pub reference: Option<Arc<str>>,
@@ -118,7 +118,7 @@ pub struct ImagePart {
     pub ended: Vec<CommandRow>,
     /// Those of `ended` that an earlier checkpoint brought as live ones: remove them there. Most have ended before any
     /// checkpoint saw them.
-    pub no_longer_live: Vec<Seq>,
+    pub no_longer_live: Vec<CommandId>,
     /// New orders.
     pub orders: Vec<OrderRow>,
     /// New keys.

@@ -12,12 +12,17 @@ use redb::{
     Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableHandle,
 };
 
+use super::blocks::{Blocks, Place, Shown};
 use super::error::{DbFile, StorageError};
 use super::journal::{LogFile, OLD_JOURNAL_FILE, SEGMENT_BYTES};
 use super::open::{JOURNAL_FILE, STORE_FILE, refuse_empty};
 use super::record::Flaw;
 use super::registry::REGISTRY_FILE;
-use super::tables::{FIRST_FORMAT, FORMAT_KEY, FORMAT_VERSION, META};
+use super::rest::raise;
+use super::tables::{
+    FIRST_FORMAT, FORMAT_KEY, FORMAT_VERSION, META, SECOND_FORMAT, begin_durable, format_of,
+};
+use crate::ids::Seq;
 use crate::limits::CHECK_FINDINGS_MAX;
 use overlay::Overlay;
 
@@ -144,6 +149,9 @@ pub fn check(dir: &Path, watcher: &mut dyn Watcher) -> Result<CheckReport, Stora
         None => None,
     };
     let Some(store) = store else { return Ok(look.report) };
+    if !look.raise(&store)? {
+        return Ok(look.report);
+    }
     let (reader, file) = look.reader(&store)?;
     let meta = store::rows(&mut look, &reader, &file)?;
     if let (Some(facts), Some(meta)) = (&journal, meta)
@@ -173,6 +181,9 @@ pub fn check_rows(dir: &Path, file: &str, watcher: &mut dyn Watcher) -> Result<C
         return Ok(look.report);
     }
     let opened = Opened { db: open(dir, name, false)?, file: DbFile::new(&dir.join(name)), name };
+    if name == STORE_FILE && !look.raise(&opened)? {
+        return Ok(look.report);
+    }
     let (reader, file) = look.reader(&opened)?;
     match name {
         OLD_JOURNAL_FILE => drop(journal::old_rows(&mut look, &reader, &file)?),
@@ -291,6 +302,21 @@ impl Inspection<'_> {
         Ok((reader, file))
     }
 
+    /// Brings a store of an earlier format to the present one, in memory; false when damage is in the way.
+    fn raise(&mut self, store: &Opened) -> Result<bool, StorageError> {
+        let (reader, file) = self.reader(store)?;
+        let found = format_of(&reader, &file);
+        drop(reader);
+        let Some(FIRST_FORMAT | SECOND_FORMAT) = self.or_damage(found)?.flatten() else { return Ok(true) };
+        let transaction = begin_durable(&store.db, &file)?;
+        let raised = raise(&transaction, &file);
+        if self.or_damage(raised)?.is_none() {
+            return Ok(false);
+        }
+        transaction.commit().map_err(file.redb("commit to"))?;
+        Ok(true)
+    }
+
     fn damage(&mut self, record: &str, flaw: impl ToString) {
         let finding = Finding {
             severity: Severity::Damage,
@@ -344,6 +370,35 @@ impl Inspection<'_> {
         Ok(())
     }
 
+    /// Shows every row of a table of blocks to `look`, and counts them. Blocks have their own rows, and no others'.
+    fn walk_blocks<K: Place>(
+        &mut self,
+        reader: &ReadTransaction,
+        file: &DbFile,
+        blocks: &Blocks<K>,
+        mut look: impl FnMut(K, &[u8]) -> Result<(), Flaw>,
+    ) -> Result<(), StorageError> {
+        let (mut before, mut count) = (None, 0);
+        self.walk(reader, file, (blocks.table, blocks.name), |key, block| {
+            let mut rows = || {
+                let rows = blocks.rows(key, block)?;
+                count += rows.len() as u64;
+                let follows =
+                    before.replace(key.at(rows[rows.len() - 1].0)).is_none_or(|before| before < key);
+                if !follows || rows[0].0 < key.seq() {
+                    return Err(Flaw::new("its rows are not between its key and the next block's"));
+                }
+                let named = |seq: Seq| move |flaw: Flaw| Flaw::new(format!("{}: {flaw}", seq.0));
+                rows.into_iter().try_for_each(|(seq, row)| look(key.at(seq), row).map_err(named(seq)))
+            };
+            rows().map_err(|flaw| (Shown(key).to_string(), flaw))
+        })?;
+        if let Some(table) = self.report.tables.last_mut() {
+            table.rows = count;
+        }
+        Ok(())
+    }
+
     /// Checks the rows of `meta`: the format, and the sealed row under `key`, which `decode` reads.
     fn meta<T>(
         &mut self,
@@ -366,7 +421,7 @@ impl Inspection<'_> {
             Ok(())
         })?;
         match format {
-            Some(FIRST_FORMAT | FORMAT_VERSION) => {}
+            Some(FIRST_FORMAT | SECOND_FORMAT | FORMAT_VERSION) => {}
             Some(found) if found > FORMAT_VERSION => {
                 let file = file.path().to_path_buf();
                 return Err(StorageError::TooNew { file, found, supported: FORMAT_VERSION });

@@ -10,8 +10,9 @@ use redb::{ReadOnlyTable, ReadTransaction, TableDefinition};
 use super::Inspection;
 use super::journal::{JournalFacts, ended_place};
 use crate::engine::{CommandRow, OrderRow};
-use crate::ids::{FrameNo, Seq, ServerId};
+use crate::ids::{CommandId, FrameNo, Seq, ServerId};
 use crate::limits::RETENTION_DAYS_MIN;
+use crate::storage::blocks::{Blocks, Place, command_at, place};
 use crate::storage::error::{DbFile, StorageError};
 use crate::storage::record::{
     EndedIndex, Flaw, OrderIndex, ServerEntry, StoreMeta, decode_command, decode_keys, decode_order,
@@ -27,8 +28,8 @@ type Rows<K> = ReadOnlyTable<K, &'static [u8]>;
 struct Related<'a> {
     file: &'a DbFile,
     facts: &'a JournalFacts,
-    live: Rows<u64>,
-    ended: Rows<u64>,
+    live: Rows<(u32, u64)>,
+    ended: Rows<(u32, u64)>,
     orders: Rows<u64>,
     lists: Rows<(u64, u32)>,
     /// What was accepted before may have lost its other half.
@@ -65,9 +66,9 @@ pub(super) fn check(
     let mut related = Related {
         file,
         facts,
-        live: open(reader, file, LIVE)?,
-        ended: open(reader, file, ENDED)?,
-        orders: open(reader, file, ORDERS)?,
+        live: open(reader, file, LIVE.table)?,
+        ended: open(reader, file, ENDED.table)?,
+        orders: open(reader, file, ORDERS.table)?,
         lists: open(reader, file, ENDED_BY_SERVER)?,
         complete_since: UnixMs(latest.0.saturating_sub(RETENTION_MS)),
         totals: HashMap::new(),
@@ -127,26 +128,35 @@ fn latest(
     Ok(latest)
 }
 
+/// An error of a look-up as a flaw of the row that led to it.
+fn in_words(error: StorageError) -> Flaw {
+    Flaw::new(error.to_string())
+}
+
 /// The key of a row with its flaw.
 fn at(key: impl ToString) -> impl Fn(Flaw) -> (String, Flaw) {
     move |flaw| (key.to_string(), flaw)
 }
 
 impl Related<'_> {
-    /// Whether there is such a row; what cannot be read was told of by whoever walked over it.
-    fn row<T>(
-        &self,
-        table: &Rows<u64>,
-        seq: Seq,
-        decode: fn(Seq, &[u8]) -> Result<T, Flaw>,
-    ) -> Result<Option<T>, Flaw> {
-        let row = table.get(seq.0).map_err(|error| Flaw::new(error.to_string()))?;
-        row.map(|row| decode(seq, row.value())).transpose()
+    /// A command that has not ended; what cannot be read was told of by whoever walked over it.
+    fn live(&self, id: CommandId) -> Result<Option<CommandRow>, Flaw> {
+        LIVE.get(self.file, &self.live, place(id), |row| decode_command(id, row)).map_err(in_words)
+    }
+
+    /// Likewise, one that has.
+    fn ended(&self, id: CommandId) -> Result<Option<CommandRow>, Flaw> {
+        ENDED.get(self.file, &self.ended, place(id), |row| decode_command(id, row)).map_err(in_words)
+    }
+
+    /// Likewise, an order.
+    fn order(&self, seq: Seq) -> Result<Option<OrderRow>, Flaw> {
+        ORDERS.get(self.file, &self.orders, seq.0, |row| decode_order(seq, row)).map_err(in_words)
     }
 
     /// A command's order, unless it may be gone.
     fn order_of(&self, command: &CommandRow) -> Result<(), Flaw> {
-        match self.row(&self.orders, command.order.seq, decode_order)? {
+        match self.order(command.order.seq)? {
             Some(order) if order.id == command.order && order.commands.contains(&command.id) => Ok(()),
             Some(_) => Err(Flaw::new(format!("its order, {}, does not name it", command.order))),
             None if self.facts.orders.contains(&command.order) => Ok(()),
@@ -162,22 +172,22 @@ impl Related<'_> {
         reader: &ReadTransaction,
     ) -> Result<Tally, StorageError> {
         let file = self.file;
-        look.walk(reader, file, (LIVE, "live"), |seq, row| {
-            let command = decode_command(Seq(seq), row).map_err(at(seq))?;
-            if self.row(&self.ended, Seq(seq), |_, _| Ok(())).map_err(at(seq))?.is_some() {
-                return Err((seq.to_string(), Flaw::new("the same number is in ended too")));
+        look.walk_blocks(reader, file, &LIVE, |at, row| {
+            let command = decode_command(command_at(at), row)?;
+            match self.ended(command.id)? {
+                Some(_) => Err(Flaw::new("the same number is in ended_blocks too")),
+                None => self.order_of(&command),
             }
-            self.order_of(&command).map_err(at(seq))
         })?;
         let mut tally = Tally::default();
         let mut totals: HashMap<ServerId, [u64; 3]> = HashMap::new();
-        look.walk(reader, file, (ENDED, "ended"), |seq, row| {
-            let command = decode_command(Seq(seq), row).map_err(at(seq))?;
-            tally.add(seq);
+        look.walk_blocks(reader, file, &ENDED, |at, row| {
+            let command = decode_command(command_at(at), row)?;
+            tally.add(at.1);
             if let Some(place) = ended_place(command.status) {
                 totals.entry(command.id.server).or_default()[place] += 1;
             }
-            self.order_of(&command).map_err(at(seq))
+            self.order_of(&command)
         })?;
         self.totals = totals;
         Ok(tally)
@@ -201,26 +211,26 @@ impl Related<'_> {
             }
             for seq in list.seqs {
                 listed.add(seq.0);
-                match self.row(&self.ended, seq, decode_command).map_err(&flawed)? {
-                    Some(command) if command.id.server == ServerId(server) => {}
-                    Some(_) => return Err(flawed(Flaw::new(format!("{} ended on another server", seq.0)))),
-                    None => return Err(flawed(Flaw::new(format!("{} is not in ended", seq.0)))),
+                let id = CommandId { server: ServerId(server), seq };
+                match self.ended(id).map_err(&flawed)? {
+                    Some(_) => {}
+                    None => return Err(flawed(Flaw::new(format!("{} is not in ended_blocks", seq.0)))),
                 }
             }
             Ok(())
         })?;
         if listed != *ended {
-            self.unlisted(look, reader, (ENDED, "ended"), "ended_by_server")?;
+            self.unlisted(look, reader, &ENDED, "ended_by_server")?;
         }
         Ok(by_server)
     }
 
     /// Names the rows of a table that no list names, or says that one is named twice.
-    fn unlisted(
+    fn unlisted<K: Place>(
         &self,
         look: &mut Inspection<'_>,
         reader: &ReadTransaction,
-        table: (TableDefinition<'static, u64, &'static [u8]>, &'static str),
+        blocks: &Blocks<K>,
         lists: &str,
     ) -> Result<(), StorageError> {
         let (before, mut seen, mut twice) = (look.report.damaged, HashSet::new(), None);
@@ -242,9 +252,9 @@ impl Related<'_> {
                 Ok(())
             })?;
         }
-        look.walk(reader, self.file, table, |seq, _| match seen.contains(&seq) {
+        look.walk_blocks(reader, self.file, blocks, |at, _| match seen.contains(&at.seq().0) {
             true => Ok(()),
-            false => Err((seq.to_string(), Flaw::new(format!("no row of {lists} names it")))),
+            false => Err(Flaw::new(format!("no row of {lists} names it"))),
         })?;
         if let Some(seq) = twice.filter(|_| look.report.damaged == before) {
             look.damage(lists, format!("{seq} is named twice"));
@@ -314,10 +324,9 @@ impl Related<'_> {
         meta: &StoreMeta,
     ) -> Result<(), StorageError> {
         let mut tally = Tally::default();
-        look.walk(reader, self.file, (ORDERS, "orders"), |seq, row| {
+        look.walk_blocks(reader, self.file, &ORDERS, |seq, row| {
             tally.add(seq);
-            let order = decode_order(Seq(seq), row).map_err(at(seq))?;
-            self.commands_of(&order).map_err(at(seq))
+            self.commands_of(&decode_order(Seq(seq), row)?)
         })?;
         let mut listed = Tally::default();
         let lists = (ORDERS_BY_CHECKPOINT, "orders_by_checkpoint");
@@ -328,23 +337,23 @@ impl Related<'_> {
             }
             for seq in OrderIndex::decode(checkpoint, chunk, row).map_err(&flawed)?.seqs {
                 listed.add(seq.0);
-                if self.row(&self.orders, seq, |_, _| Ok(())).map_err(&flawed)?.is_none() {
-                    return Err(flawed(Flaw::new(format!("{} is not in orders", seq.0))));
+                if self.order(seq).map_err(&flawed)?.is_none() {
+                    return Err(flawed(Flaw::new(format!("{} is not in order_blocks", seq.0))));
                 }
             }
             Ok(())
         })?;
         if listed != tally {
-            self.unlisted(look, reader, (ORDERS, "orders"), "orders_by_checkpoint")?;
+            self.unlisted(look, reader, &ORDERS, "orders_by_checkpoint")?;
         }
         Ok(())
     }
 
     fn commands_of(&self, order: &OrderRow) -> Result<(), Flaw> {
         for id in &order.commands {
-            let found = match self.row(&self.live, id.seq, decode_command)? {
+            let found = match self.live(*id)? {
                 Some(command) => Some(command),
-                None => self.row(&self.ended, id.seq, decode_command)?,
+                None => self.ended(*id)?,
             };
             match found {
                 Some(command) if command.id == *id && command.order == order.id => {}
@@ -363,9 +372,10 @@ impl Related<'_> {
             let flawed = at(format!("{checkpoint},{chunk}"));
             let (_, keys) = decode_keys(checkpoint, chunk, row).map_err(&flawed)?;
             for key in keys {
-                let order = self.row(&self.orders, key.order.seq, decode_order).map_err(&flawed)?;
+                let key = key.map_err(&flawed)?;
+                let order = self.order(key.order.seq).map_err(&flawed)?;
                 let known = match order {
-                    Some(order) => order.id == key.order && order.key == Some(key.digest),
+                    Some(order) => order.id == key.order,
                     None => self.facts.orders.contains(&key.order) || key.at < self.complete_since,
                 };
                 if !known {

@@ -4,6 +4,7 @@ use redb::ReadTransaction;
 
 use super::Inspection;
 use crate::ids::{Seq, ServerId};
+use crate::storage::blocks::command_at;
 use crate::storage::error::{DbFile, StorageError};
 use crate::storage::record::{
     EndedIndex, Flaw, OrderIndex, ServerEntry, StoreMeta, decode_command, decode_keys, decode_order,
@@ -23,13 +24,11 @@ pub(super) fn rows(
         let list = EndedIndex::decode(checkpoint, ServerId(server), row);
         list.and_then(|list| rising(&list.seqs)).map_err(|flaw| (format!("{checkpoint},{server}"), flaw))
     })?;
-    look.walk(reader, file, (ORDERS, "orders"), |seq, row| {
-        let order = decode_order(Seq(seq), row);
-        let first = order.and_then(|order| match order.commands.first() {
-            Some(first) if first.seq == Seq(seq) => Ok(()),
+    look.walk_blocks(reader, file, &ORDERS, |seq, row| {
+        match decode_order(Seq(seq), row)?.commands.first() {
+            Some(first) if first.seq.0 == seq => Ok(()),
             _ => Err(Flaw::new("its first command has another number")),
-        });
-        first.map_err(|flaw| (seq.to_string(), flaw))
+        }
     })?;
     look.walk(reader, file, (ORDERS_BY_CHECKPOINT, "orders_by_checkpoint"), |(checkpoint, chunk), row| {
         // Each shard's orders rise, but not those of several shards together.
@@ -37,7 +36,8 @@ pub(super) fn rows(
         list.map_err(|flaw| (format!("{checkpoint},{chunk}"), flaw))
     })?;
     look.walk(reader, file, (KEYS, "keys"), |(checkpoint, chunk), row| {
-        let keys = decode_keys(checkpoint, chunk, row).map(drop);
+        let keys = decode_keys(checkpoint, chunk, row);
+        let keys = keys.and_then(|(_, mut keys)| keys.try_for_each(|key| key.map(drop)));
         keys.map_err(|flaw| (format!("{checkpoint},{chunk}"), flaw))
     })?;
     look.walk(reader, file, (SERVERS, "servers"), |server, row| {
@@ -47,19 +47,17 @@ pub(super) fn rows(
 }
 
 fn commands(look: &mut Inspection<'_>, reader: &ReadTransaction, file: &DbFile) -> Result<(), StorageError> {
-    for (table, name, ends) in [(LIVE, "live", false), (ENDED, "ended", true)] {
-        look.walk(reader, file, (table, name), |seq, row| {
-            let command = decode_command(Seq(seq), row);
-            let placed = command.and_then(|command| match command.status.is_terminal() == ends {
-                true => Ok(()),
-                false => {
-                    Err(Flaw::new(format!("a command that is {:?} does not belong here", command.status)))
-                }
-            });
-            placed.map_err(|flaw| (seq.to_string(), flaw))
-        })?;
+    look.walk_blocks(reader, file, &LIVE, |at, row| placed(at, row, false))?;
+    look.walk_blocks(reader, file, &ENDED, |at, row| placed(at, row, true))
+}
+
+/// A command is in the table of its status.
+fn placed(at: (u32, u64), row: &[u8], ends: bool) -> Result<(), Flaw> {
+    let command = decode_command(command_at(at), row)?;
+    match command.status.is_terminal() == ends {
+        true => Ok(()),
+        false => Err(Flaw::new(format!("a command that is {:?} does not belong here", command.status))),
     }
-    Ok(())
 }
 
 fn rising(seqs: &[Seq]) -> Result<(), Flaw> {

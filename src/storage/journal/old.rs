@@ -21,7 +21,7 @@ use crate::storage::error::{DbFile, StorageError};
 use crate::storage::frame::FrameView;
 use crate::storage::open::{JOURNAL_FILE, Opening, STORE_FILE, new_salt};
 use crate::storage::record::{Flaw, JournalMeta, Kind, unseal};
-use crate::storage::tables::{COMMITS, FIRST_FORMAT, FORMAT_KEY, META};
+use crate::storage::tables::{COMMITS, FIRST_FORMAT, META, format_of};
 
 /// The name of the journal of format 1 in a data directory.
 pub(in crate::storage) const OLD_JOURNAL_FILE: &str = "journal.redb";
@@ -80,26 +80,15 @@ fn is_of_first_format(dir: &Path, clean: bool) -> Result<bool, StorageError> {
     let file = opening.file.clone();
     let db = opening.open(CACHE_BYTES)?;
     let reader = db.begin_read().map_err(file.redb("begin a transaction in"))?;
-    let version = format(&reader, &file)?;
+    let version = format_of(&reader, &file)?;
     drop(reader);
     db.close().map_err(file.redb("close"))?;
     Ok(version == Some(FIRST_FORMAT))
 }
 
-/// The format version of a database; `None` = it is new.
-fn format(reader: &ReadTransaction, file: &DbFile) -> Result<Option<u32>, StorageError> {
-    let meta = match reader.open_table(META) {
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-        opened => opened.map_err(file.redb("open a table of"))?,
-    };
-    let row = meta.get(FORMAT_KEY).map_err(file.redb("read"))?;
-    let version = row.map(|row| <[u8; 4]>::try_from(row.value()).map(u32::from_le_bytes)).transpose();
-    version.map_err(|_| file.damaged("meta", FORMAT_KEY, Flaw::new("not a known version")))
-}
-
 fn copy(db: &Database, old: &DbFile, dir: &Path) -> Result<(), StorageError> {
     let reader = db.begin_read().map_err(old.redb("begin a transaction in"))?;
-    match format(&reader, old)? {
+    match format_of(&reader, old)? {
         // Made, and never opened: a start makes a new log.
         None => return Ok(()),
         Some(FIRST_FORMAT) => {}

@@ -35,7 +35,7 @@ fn frames(dir: &Path) -> Vec<(u64, u16, u64)> {
 
 fn version(dir: &Path, name: &str) -> Option<u32> {
     let db = Builder::new().open(dir.join(name)).unwrap();
-    format(&db.begin_read().unwrap(), &DbFile::new(Path::new(name))).unwrap()
+    format_of(&db.begin_read().unwrap(), &DbFile::new(Path::new(name))).unwrap()
 }
 
 #[test]

@@ -15,13 +15,18 @@ use twox_hash::XxHash3_64;
 
 mod accepted;
 pub(crate) mod audit;
+mod block;
 mod change;
 mod changes;
 mod command;
 mod index;
 mod keys;
 mod meta;
+mod old_command;
+mod old_keys;
+mod old_order;
 mod order;
+mod pack;
 pub(crate) mod registry;
 mod server;
 mod vocabulary;
@@ -36,11 +41,23 @@ pub(crate) mod samples;
 #[cfg(test)]
 pub(crate) use samples::assert_golden;
 
+#[cfg(test)]
+pub(crate) use block::BLOCK_BYTES;
+pub(crate) use block::{Entry, Filling, decode_block, encode_block};
 pub(crate) use changes::{decode_changes, encode_changes};
 pub(crate) use command::{decode_command, decode_text, encode_command};
 pub(crate) use index::{EndedIndex, OrderIndex};
 pub(crate) use keys::{KEYS_PER_ROW, decode_keys, encode_keys};
 pub(crate) use meta::{ChainBase, JournalMeta, StoreMeta};
+pub(crate) use old_command::decode_old_command;
+#[cfg(any(test, fuzzing))]
+pub(crate) use old_command::encode_old_command;
+pub(crate) use old_keys::decode_old_keys;
+#[cfg(any(test, fuzzing))]
+pub(crate) use old_keys::encode_old_keys;
+pub(crate) use old_order::decode_old_order;
+#[cfg(any(test, fuzzing))]
+pub(crate) use old_order::encode_old_order;
 pub(crate) use order::{decode_order, encode_order};
 pub(crate) use server::ServerEntry;
 
@@ -56,14 +73,14 @@ const MAGIC: [u8; 2] = *b"fr";
 pub(crate) enum Kind {
     /// A group commit of the journal: frames, not an archive.
     Commit = 1,
-    /// A command with its history.
-    Command = 2,
-    /// An order.
-    Order = 3,
+    /// A command with its history, of formats 1 and 2.
+    OldCommand = 2,
+    /// An order, of formats 1 and 2.
+    OldOrder = 3,
     /// A server's totals.
     Server = 4,
-    /// Remembered idempotency keys.
-    Keys = 5,
+    /// Remembered idempotency keys, of formats 1 and 2.
+    OldKeys = 5,
     /// Which commands of a server a checkpoint ended.
     EndedIndex = 6,
     /// Which orders a checkpoint brought.
@@ -82,6 +99,12 @@ pub(crate) enum Kind {
     RegistryMeta = 13,
     /// A record of the audit trail.
     Audit = 14,
+    /// A block of commands with their histories.
+    Commands = 15,
+    /// A block of orders.
+    Orders = 16,
+    /// Remembered idempotency keys.
+    Keys = 17,
 }
 
 impl Kind {
@@ -189,7 +212,7 @@ mod seal_tests {
         let row = seal(Kind::Keys, 7, &vec![1u64, 2, 3]);
         assert!(unseal(Kind::Keys, 7, &row).is_ok());
         assert!(unseal(Kind::Keys, 8, &row).is_err(), "another key");
-        assert!(unseal(Kind::Order, 7, &row).is_err(), "another kind");
+        assert!(unseal(Kind::Orders, 7, &row).is_err(), "another kind");
         for at in 0..row.len() {
             let mut damaged = row.clone();
             damaged[at] ^= 0x10;

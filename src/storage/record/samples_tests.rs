@@ -93,6 +93,11 @@ pub(crate) fn plain_command(bytes: usize) -> CommandRow {
     }
 }
 
+/// To which nothing has happened.
+pub(crate) fn new_command(bytes: usize) -> CommandRow {
+    CommandRow { status_at: AT, ..plain_command(bytes) }
+}
+
 pub(crate) fn full_order() -> OrderRow {
     OrderRow {
         id: OrderId { store: StoreId(3), seq: Seq(640) },
@@ -205,7 +210,7 @@ fn the_examples_of_the_document_are_the_golden_bytes() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let document = std::fs::read_to_string(root.join("docs/storage.md")).unwrap();
     let of_the_log = ["log_head", "log_mark", "log_segment", "log_record"];
-    for name in ["frame", "command_plain", "server"].into_iter().chain(of_the_log) {
+    for name in ["frame", "block", "command_new", "order_plain", "server"].into_iter().chain(of_the_log) {
         let golden = root.join(format!("src/storage/record/golden/{name}.hex"));
         let golden = std::fs::read_to_string(golden).unwrap();
         assert!(document.contains(&format!("```\n{golden}```")), "{name} is not in docs/storage.md as it is");

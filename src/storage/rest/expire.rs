@@ -1,8 +1,9 @@
 //! Forgetting what is old, oldest checkpoint first, a bounded number of rows at a time. Never looks at the rest.
 
-use redb::{ReadableTable, Table, WriteTransaction};
+use redb::{ReadableTable, WriteTransaction};
 
 use crate::ids::{Seq, ServerId};
+use crate::storage::blocks::{Blocks, Change, Place};
 use crate::storage::error::{DbFile, StorageError};
 use crate::storage::record::{EndedIndex, OrderIndex, decode_keys};
 use crate::storage::tables::{ENDED, ENDED_BY_SERVER, KEYS, ORDERS, ORDERS_BY_CHECKPOINT};
@@ -23,19 +24,17 @@ pub(super) fn expire(
     Ok(rows_max - left)
 }
 
-/// Removes rows by their rising seqs, as many as may go; the seqs that are left.
-fn remove_rows(
+/// Removes rows of a table of blocks.
+fn remove_rows<K: Place>(
+    transaction: &WriteTransaction,
     file: &DbFile,
-    rows: &mut Table<'_, u64, &'static [u8]>,
-    mut seqs: Vec<Seq>,
-    left: &mut usize,
-) -> Result<Vec<Seq>, StorageError> {
-    let going = seqs.len().min(*left);
-    for seq in seqs.drain(..going) {
-        rows.remove(seq.0).map_err(file.redb("write"))?;
-    }
-    *left -= going;
-    Ok(seqs)
+    blocks: &Blocks<K>,
+    mut places: Vec<K>,
+) -> Result<(), StorageError> {
+    places.sort_unstable();
+    let changes: Vec<Change<K>> = places.into_iter().map(|place| (place, None)).collect();
+    let mut table = transaction.open_table(blocks.table).map_err(file.redb("open a table of"))?;
+    blocks.apply(file, &mut table, &changes).map(drop)
 }
 
 fn expire_keys(
@@ -69,10 +68,10 @@ fn expire_orders(
     left: &mut usize,
 ) -> Result<(), StorageError> {
     let mut index = transaction.open_table(ORDERS_BY_CHECKPOINT).map_err(file.redb("open a table of"))?;
-    let mut orders = transaction.open_table(ORDERS).map_err(file.redb("open a table of"))?;
+    let mut going = Vec::new();
     while *left > 0 {
-        let (key, row) = {
-            let Some((key, row)) = index.first().map_err(file.redb("read"))? else { return Ok(()) };
+        let (key, mut row) = {
+            let Some((key, row)) = index.first().map_err(file.redb("read"))? else { break };
             let (checkpoint, chunk) = key.value();
             let row = OrderIndex::decode(checkpoint, chunk, row.value()).map_err(|flaw| {
                 file.damaged("orders_by_checkpoint", format_args!("{checkpoint},{chunk}"), flaw)
@@ -80,17 +79,16 @@ fn expire_orders(
             ((checkpoint, chunk), row)
         };
         if row.latest >= before {
-            return Ok(());
+            break;
         }
-        let seqs = remove_rows(file, &mut orders, row.seqs, left)?;
-        if seqs.is_empty() {
+        going.extend(take(&mut row.seqs, left).map(|seq| seq.0));
+        if row.seqs.is_empty() {
             index.remove(key).map_err(file.redb("write"))?;
         } else {
-            let row = OrderIndex { seqs, ..row }.encode(key.0, key.1);
-            index.insert(key, &row[..]).map_err(file.redb("write"))?;
+            index.insert(key, &row.encode(key.0, key.1)[..]).map_err(file.redb("write"))?;
         }
     }
-    Ok(())
+    remove_rows(transaction, file, &ORDERS, going)
 }
 
 fn expire_ended(
@@ -100,10 +98,10 @@ fn expire_ended(
     left: &mut usize,
 ) -> Result<(), StorageError> {
     let mut lists = transaction.open_table(ENDED_BY_SERVER).map_err(file.redb("open a table of"))?;
-    let mut ended = transaction.open_table(ENDED).map_err(file.redb("open a table of"))?;
+    let mut going = Vec::new();
     while *left > 0 {
-        let (key, row) = {
-            let Some((key, row)) = lists.first().map_err(file.redb("read"))? else { return Ok(()) };
+        let (key, mut row) = {
+            let Some((key, row)) = lists.first().map_err(file.redb("read"))? else { break };
             let (checkpoint, server) = key.value();
             let row = EndedIndex::decode(checkpoint, ServerId(server), row.value()).map_err(|flaw| {
                 file.damaged("ended_by_server", format_args!("{checkpoint},{server}"), flaw)
@@ -111,15 +109,21 @@ fn expire_ended(
             ((checkpoint, server), row)
         };
         if row.latest >= before {
-            return Ok(());
+            break;
         }
-        let seqs = remove_rows(file, &mut ended, row.seqs, left)?;
-        if seqs.is_empty() {
+        going.extend(take(&mut row.seqs, left).map(|seq| (key.1, seq.0)));
+        if row.seqs.is_empty() {
             lists.remove(key).map_err(file.redb("write"))?;
         } else {
-            let row = EndedIndex { seqs, ..row }.encode(key.0, ServerId(key.1));
-            lists.insert(key, &row[..]).map_err(file.redb("write"))?;
+            lists.insert(key, &row.encode(key.0, ServerId(key.1))[..]).map_err(file.redb("write"))?;
         }
     }
-    Ok(())
+    remove_rows(transaction, file, &ENDED, going)
+}
+
+/// Takes as many of `seqs` as may still go.
+fn take<'s>(seqs: &'s mut Vec<Seq>, left: &mut usize) -> impl Iterator<Item = Seq> + 's {
+    let count = seqs.len().min(*left);
+    *left -= count;
+    seqs.drain(..count)
 }

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use redb::{Database, ReadableTable, WriteTransaction};
 
 use super::clean::CleanMark;
-use super::contract::{EndedCursor, EndedPage, NextPart, Rest, TextWalk};
+use super::contract::{EndedCursor, EndedPage, NextPart, Rest};
 use super::error::{DbFile, StorageError};
 use super::record::{Flaw, StoreMeta};
 use super::tables::{
@@ -23,7 +23,10 @@ mod expire;
 mod read;
 mod row;
 mod texts;
+mod upgrade;
 mod write;
+
+pub(super) use upgrade::raise;
 
 /// The row of `META` that says where the store stands.
 pub(super) const STORE_KEY: &str = "store";
@@ -56,6 +59,9 @@ impl RedbRest {
     ) -> Result<RedbRest, StorageError> {
         let transaction = begin_durable(&db, &file)?;
         let format = check_format(&transaction, &file, make_tables)?;
+        if let Format::Raised = format {
+            raise(&transaction, &file)?;
+        }
         let meta = if format == Format::New {
             write_meta(&transaction, &file, &StoreMeta::default())?;
             StoreMeta::default()
@@ -172,8 +178,13 @@ impl Rest for RedbRest {
         read::complete(self.db(), &self.file, rows)
     }
 
-    fn texts(&self, seqs: &[Seq], bytes_max: usize) -> Result<TextWalk, StorageError> {
-        texts::texts(self.db(), &self.file, seqs, bytes_max)
+    fn texts(
+        &self,
+        server: ServerId,
+        seqs: &[Seq],
+        bytes_max: usize,
+    ) -> Result<Vec<(Seq, Arc<str>)>, StorageError> {
+        texts::texts(self.db(), &self.file, server, seqs, bytes_max)
     }
 
     fn order(&self, id: OrderId) -> Result<Option<OrderRow>, StorageError> {
@@ -211,10 +222,10 @@ impl Drop for RedbRest {
 }
 
 fn make_tables(transaction: &WriteTransaction) -> Result<(), redb::TableError> {
-    transaction.open_table(LIVE)?;
-    transaction.open_table(ENDED)?;
+    transaction.open_table(LIVE.table)?;
+    transaction.open_table(ENDED.table)?;
     transaction.open_table(ENDED_BY_SERVER)?;
-    transaction.open_table(ORDERS)?;
+    transaction.open_table(ORDERS.table)?;
     transaction.open_table(ORDERS_BY_CHECKPOINT)?;
     transaction.open_table(KEYS)?;
     transaction.open_table(SERVERS)?;

@@ -2,7 +2,7 @@
 
 use redb::{Database, ReadableDatabase, TableDefinition};
 
-use super::row::{command_at_rest, command_in};
+use super::row::{self, command_at_rest, ended_command};
 use crate::engine::{CommandRow, OrderRow, Status};
 use crate::ids::{CommandId, OrderId, Seq, ServerId};
 use crate::storage::contract::{EndedCursor, EndedPage};
@@ -42,19 +42,15 @@ pub(super) fn command(
     id: CommandId,
 ) -> Result<Option<CommandRow>, StorageError> {
     let reader = Reader::new(db, file)?;
-    let found = match command_in(file, &reader.table(LIVE)?, "live", id.seq)? {
-        Some(row) => Some(row),
-        None => command_in(file, &reader.table(ENDED)?, "ended", id.seq)?,
-    };
-    Ok(found.filter(|row| row.id == id))
+    row::command(file, &reader.table(LIVE.table)?, &reader.table(ENDED.table)?, id)
 }
 
 /// See [`crate::storage::Rest::complete`].
 pub(super) fn complete(db: &Database, file: &DbFile, rows: &mut [CommandRow]) -> Result<(), StorageError> {
     let reader = Reader::new(db, file)?;
-    let (live, ended) = (reader.table(LIVE)?, reader.table(ENDED)?);
+    let (live, ended) = (reader.table(LIVE.table)?, reader.table(ENDED.table)?);
     for row in rows.iter_mut().filter(|row| row.text.is_none()) {
-        let found = command_at_rest(file, &live, &ended, row.id.seq)?;
+        let found = command_at_rest(file, &live, &ended, row.id)?;
         if found.rev > row.rev {
             *row = found;
         } else {
@@ -67,10 +63,7 @@ pub(super) fn complete(db: &Database, file: &DbFile, rows: &mut [CommandRow]) ->
 /// An order.
 pub(super) fn order(db: &Database, file: &DbFile, id: OrderId) -> Result<Option<OrderRow>, StorageError> {
     let reader = Reader::new(db, file)?;
-    let row: Option<Row> = reader.table(ORDERS)?.get(id.seq.0).map_err(file.redb("read"))?;
-    let found = row
-        .map(|row| decode_order(id.seq, row.value()).map_err(|flaw| file.damaged("orders", id.seq.0, flaw)))
-        .transpose()?;
+    let found = ORDERS.get(file, &reader.table(ORDERS.table)?, id.seq.0, |row| decode_order(id.seq, row))?;
     Ok(found.filter(|row| row.id == id))
 }
 
@@ -84,7 +77,7 @@ pub(super) fn ended(
     limit: usize,
 ) -> Result<EndedPage, StorageError> {
     let reader = Reader::new(db, file)?;
-    let (lists, commands) = (reader.table(ENDED_BY_SERVER)?, reader.table(ENDED)?);
+    let (lists, commands) = (reader.table(ENDED_BY_SERVER)?, reader.table(ENDED.table)?);
     let (mut checkpoint, mut after) = match from {
         Some(from) => (from.checkpoint, from.after),
         None => (newest(&reader, server)?, Seq(0)),
@@ -101,9 +94,8 @@ pub(super) fn ended(
             looked_at += 1;
             after = *seq;
             // Expiry may have stopped half-way through this row.
-            if let Some(row) = command_in(file, &commands, "ended", *seq)?
+            if let Some(row) = ended_command(file, &commands, CommandId { server, seq: *seq })?
                 && status.is_none_or(|status| row.status == status)
-                && row.id.server == server
             {
                 page.commands.push(row);
             }

@@ -1,34 +1,46 @@
-//! Rows of commands, as any table of them gives them.
+//! Rows of commands, as the tables of them give them.
 
 use redb::ReadableTable;
 
 use crate::engine::CommandRow;
-use crate::ids::Seq;
+use crate::ids::CommandId;
+use crate::storage::blocks::{Shown, place};
 use crate::storage::error::{DbFile, StorageError};
 use crate::storage::record::{Flaw, decode_command};
+use crate::storage::tables::{ENDED, LIVE};
 
-/// A command in a table of this name.
-pub(super) fn command_in(
+/// Tables of commands have these keys.
+type Commands = (u32, u64);
+
+/// A command that has ended.
+pub(super) fn ended_command(
     file: &DbFile,
-    table: &impl ReadableTable<u64, &'static [u8]>,
-    name: &str,
-    seq: Seq,
+    ended: &impl ReadableTable<Commands, &'static [u8]>,
+    id: CommandId,
 ) -> Result<Option<CommandRow>, StorageError> {
-    let row = table.get(seq.0).map_err(file.redb("read"))?;
-    row.map(|row| decode_command(seq, row.value()).map_err(|flaw| file.damaged(name, seq.0, flaw)))
-        .transpose()
+    ENDED.get(file, ended, place(id), |row| decode_command(id, row))
+}
+
+/// A command, live or ended.
+pub(super) fn command(
+    file: &DbFile,
+    live: &impl ReadableTable<Commands, &'static [u8]>,
+    ended: &impl ReadableTable<Commands, &'static [u8]>,
+    id: CommandId,
+) -> Result<Option<CommandRow>, StorageError> {
+    match LIVE.get(file, live, place(id), |row| decode_command(id, row))? {
+        Some(row) => Ok(Some(row)),
+        None => ended_command(file, ended, id),
+    }
 }
 
 /// A command that a checkpoint wrote as a live one, and that nothing but its end has moved since.
 pub(super) fn command_at_rest(
     file: &DbFile,
-    live: &impl ReadableTable<u64, &'static [u8]>,
-    ended: &impl ReadableTable<u64, &'static [u8]>,
-    seq: Seq,
+    live: &impl ReadableTable<Commands, &'static [u8]>,
+    ended: &impl ReadableTable<Commands, &'static [u8]>,
+    id: CommandId,
 ) -> Result<CommandRow, StorageError> {
-    if let Some(row) = command_in(file, live, "live", seq)? {
-        return Ok(row);
-    }
-    let missing = || file.damaged("live", seq.0, Flaw::new("the row is missing"));
-    command_in(file, ended, "ended", seq)?.ok_or_else(missing)
+    let missing = || file.damaged(LIVE.name, Shown(place(id)), Flaw::new("the row is missing"));
+    command(file, live, ended, id)?.ok_or_else(missing)
 }

@@ -1,4 +1,4 @@
-//! Texts in the store at rest: read back along the table, and kept by rows that come without them.
+//! Texts in the store at rest: read back server by server, and kept by rows that come without them.
 
 use std::sync::Arc;
 
@@ -11,9 +11,14 @@ use crate::storage::open::{OpenOptions, open_with_backends};
 use crate::storage::record::samples;
 use crate::storage::{LogJournal, RedbRest};
 
+const SERVER: ServerId = ServerId(1);
+
+fn id(seq: u64) -> CommandId {
+    CommandId { server: SERVER, seq: Seq(seq) }
+}
+
 fn row(seq: u64, status: Status) -> CommandRow {
-    let id = CommandId { server: ServerId(1), seq: Seq(seq) };
-    CommandRow { id, status, text: Some(format!("text {seq}").into()), ..samples::plain_command(16) }
+    CommandRow { id: id(seq), status, text: Some(format!("text {seq}").into()), ..samples::plain_command(16) }
 }
 
 fn checkpoint(rest: &RedbRest, part: ImagePart) {
@@ -38,32 +43,36 @@ fn texts_are_found_at_any_distance_from_each_other() {
     let (_journal, rest) = store();
     for apart in [1, 2, 31, 32, 33, 34, 40, 300, 999] {
         let seqs: Vec<u64> = (1..=1000).step_by(apart).collect();
-        let walk = rest.texts(&seqs.iter().map(|seq| Seq(*seq)).collect::<Vec<_>>(), usize::MAX).unwrap();
-        assert_eq!(walk.looked_at, seqs.len());
-        assert_eq!(walk.texts, seqs.into_iter().map(text).collect::<Vec<_>>(), "{apart} apart");
+        let wanted: Vec<Seq> = seqs.iter().map(|seq| Seq(*seq)).collect();
+        let texts = rest.texts(SERVER, &wanted, usize::MAX).unwrap();
+        assert_eq!(texts, seqs.into_iter().map(text).collect::<Vec<_>>(), "{apart} apart");
+        assert!(rest.texts(ServerId(2), &wanted, usize::MAX).unwrap().is_empty(), "another server's");
     }
 }
 
 #[test]
-fn a_walk_ends_where_its_bytes_do_and_has_looked_at_one_at_the_least() {
+fn a_walk_ends_where_its_bytes_do_and_has_one_at_the_least() {
     let (_journal, rest) = store();
     let seqs: Vec<Seq> = (1..=9).map(Seq).collect();
-    for (bytes, looked_at) in [(0, 0), (1, 1), (6, 1), (7, 2), (13, 3)] {
-        let walk = rest.texts(&seqs, bytes).unwrap();
-        assert_eq!((walk.looked_at, walk.texts.len()), (looked_at, looked_at), "{bytes} bytes");
+    for (bytes, count) in [(0, 1), (1, 1), (6, 1), (7, 2), (13, 3)] {
+        assert_eq!(rest.texts(SERVER, &seqs, bytes).unwrap().len(), count, "{bytes} bytes");
     }
+    assert!(rest.texts(SERVER, &[], 1).unwrap().is_empty());
 }
 
 #[test]
-fn what_has_ended_is_left_out_and_what_is_nowhere_is_damage() {
+fn what_has_ended_is_left_out() {
     let (_journal, rest) = store();
     let ended = vec![row(500, Status::Completed), row(1000, Status::Cancelled)];
-    let no_longer_live = vec![Seq(500), Seq(1000)];
+    let no_longer_live = vec![id(500), id(1000)];
     checkpoint(&rest, ImagePart { ended, no_longer_live, ..ImagePart::default() });
-    let walk = rest.texts(&[499, 500, 501, 1000].map(Seq), usize::MAX).unwrap();
-    assert_eq!((walk.looked_at, walk.texts), (4, vec![text(499), text(501)]));
-    let error = rest.texts(&[Seq(1001)], usize::MAX).unwrap_err().to_string();
-    assert!(error.contains("the row is missing"), "{error}");
+    let texts = |seqs: &[u64]| {
+        let seqs: Vec<Seq> = seqs.iter().map(|seq| Seq(*seq)).collect();
+        rest.texts(SERVER, &seqs, usize::MAX).unwrap()
+    };
+    assert_eq!(texts(&[499, 500, 501, 1000]), [text(499), text(501)]);
+    assert_eq!(texts(&[500, 501]), [text(501)]);
+    assert!(texts(&[1000, 1001]).is_empty());
 }
 
 #[test]
@@ -72,7 +81,7 @@ fn a_row_without_its_text_keeps_the_one_at_rest() {
     let without = |seq, status| CommandRow { text: None, rev: 2, ..row(seq, status) };
     let live = vec![without(1, Status::Failed)];
     let ended = vec![without(2, Status::Cancelled)];
-    checkpoint(&rest, ImagePart { live, ended, no_longer_live: vec![Seq(2)], ..ImagePart::default() });
+    checkpoint(&rest, ImagePart { live, ended, no_longer_live: vec![id(2)], ..ImagePart::default() });
     for (seq, status) in [(1, Status::Failed), (2, Status::Cancelled)] {
         let whole = CommandRow { rev: 2, ..row(seq, status) };
         assert_eq!(rest.command(whole.id).unwrap(), Some(whole.clone()));
@@ -82,4 +91,12 @@ fn a_row_without_its_text_keeps_the_one_at_rest() {
         rest.complete(&mut rows).unwrap();
         assert_eq!(rows, [whole.clone(), whole]);
     }
+}
+
+#[test]
+fn a_text_that_is_nowhere_is_damage() {
+    let (_journal, rest) = store();
+    let mut rows = [CommandRow { text: None, ..row(1001, Status::Pending) }];
+    let error = rest.complete(&mut rows).unwrap_err().to_string();
+    assert!(error.contains("live_blocks/1,1001: the row is missing"), "{error}");
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
+use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::Writer;
 use super::row::command_at_rest;
 use crate::engine::{CommandRow, ImagePart, KeyRow, OrderRow};
 use crate::ids::{FrameNo, Seq, ServerId, ShardNo};
+use crate::storage::blocks::{Blocks, Change, Place, place};
 use crate::storage::error::{DbFile, StorageError};
 use crate::storage::record::{
     EndedIndex, KEYS_PER_ROW, OrderIndex, ServerEntry, StoreMeta, encode_command, encode_keys, encode_order,
@@ -15,8 +16,9 @@ use crate::storage::record::{
 use crate::storage::tables::{ENDED, ENDED_BY_SERVER, KEYS, LIVE, ORDERS, ORDERS_BY_CHECKPOINT, SERVERS};
 use crate::time::UnixMs;
 
-/// Orders named by one row of the index, so that no row is large and expiry goes in steps.
-const ORDERS_PER_ROW: usize = 4096;
+/// Orders named by one row of the index, so that no row is large and expiry goes in steps. The database gives a row pages whose
+/// number is a power of two: this fills 32 KiB.
+const ORDERS_PER_ROW: usize = 4085;
 
 /// A checkpoint that is being written.
 pub(super) struct Write<'a> {
@@ -58,9 +60,7 @@ impl<'a> Write<'a> {
     /// Writes one part. Of a command that several parts hold, the last one counts.
     pub(super) fn part(&mut self, mut part: ImagePart) -> Result<(), StorageError> {
         self.meta.next_seq = self.meta.next_seq.max(part.next_seq);
-        part.live.sort_unstable_by_key(|row| row.id.seq);
-        part.ended.sort_unstable_by_key(|row| row.id.seq);
-        part.no_longer_live.sort_unstable();
+        part.ended.sort_unstable_by_key(|row| place(row.id));
         part.orders.sort_unstable_by_key(|row| row.id.seq);
         self.complete(part.live.iter_mut().chain(&mut part.ended))?;
         self.live(&part)?;
@@ -97,44 +97,36 @@ impl<'a> Write<'a> {
         for row in rows.filter(|row| row.text.is_none()) {
             let (live, ended) = match &mut tables {
                 Some(tables) => tables,
-                none => none.insert((self.table(LIVE)?, self.table(ENDED)?)),
+                none => none.insert((self.table(&LIVE)?, self.table(&ENDED)?)),
             };
             // In the table of ended ones when it ended in a part before this one.
-            row.text = command_at_rest(self.file, live, ended, row.id.seq)?.text;
+            row.text = command_at_rest(self.file, live, ended, row.id)?.text;
         }
         Ok(())
     }
 
-    fn table(
-        &self,
-        table: TableDefinition<'static, u64, &'static [u8]>,
-    ) -> Result<Table<'_, u64, &'static [u8]>, StorageError> {
-        self.transaction.open_table(table).map_err(self.file.redb("open a table of"))
+    fn table<K: Place>(&self, blocks: &Blocks<K>) -> Result<Table<'_, K, &'static [u8]>, StorageError> {
+        self.transaction.open_table(blocks.table).map_err(self.file.redb("open a table of"))
     }
 
     /// Replaces live commands and removes those that have ended.
     fn live(&self, part: &ImagePart) -> Result<(), StorageError> {
-        let mut table = self.transaction.open_table(LIVE).map_err(self.file.redb("open a table of"))?;
-        for row in &part.live {
-            table.insert(row.id.seq.0, &encode_command(row)[..]).map_err(self.file.redb("write"))?;
-        }
-        for seq in &part.no_longer_live {
-            table.remove(seq.0).map_err(self.file.redb("write"))?;
-        }
-        Ok(())
+        let mut changes: Vec<Change<_>> = part.no_longer_live.iter().map(|id| (place(*id), None)).collect();
+        changes.extend(part.live.iter().map(|row| (place(row.id), Some(encode_command(row)))));
+        changes.sort_unstable_by_key(|(place, _)| *place);
+        LIVE.apply(self.file, &mut self.table(&LIVE)?, &changes).map(drop)
     }
 
     /// Inserts ended commands and notes those that were not there before: after a crash a checkpoint may bring
     /// some again, and they must not be listed twice.
     fn ended(&mut self, ended: &[CommandRow]) -> Result<(), StorageError> {
-        let mut table = self.transaction.open_table(ENDED).map_err(self.file.redb("open a table of"))?;
-        for row in ended {
-            let before = table.insert(row.id.seq.0, &encode_command(row)[..]);
-            if before.map_err(self.file.redb("write"))?.is_none() {
-                let changed = self.servers.entry(row.id.server).or_default();
-                changed.ended.push(row.id.seq);
-                changed.latest = changed.latest.max(row.status_at);
-            }
+        let changes: Vec<Change<_>> =
+            ended.iter().map(|row| (place(row.id), Some(encode_command(row)))).collect();
+        let were_there = ENDED.apply(self.file, &mut self.table(&ENDED)?, &changes)?;
+        for (row, _) in ended.iter().zip(were_there).filter(|(_, was_there)| !was_there) {
+            let changed = self.servers.entry(row.id.server).or_default();
+            changed.ended.push(row.id.seq);
+            changed.latest = changed.latest.max(row.status_at);
         }
         Ok(())
     }
@@ -164,14 +156,11 @@ impl<'a> Write<'a> {
     }
 
     fn orders(&mut self, orders: &[OrderRow]) -> Result<(), StorageError> {
-        let mut table = self.transaction.open_table(ORDERS).map_err(self.file.redb("open a table of"))?;
-        for row in orders {
-            let before = table.insert(row.id.seq.0, &encode_order(row)[..]);
-            if before.map_err(self.file.redb("write"))?.is_none() {
-                self.orders.push((row.id.seq, row.accepted_at));
-            }
-        }
-        drop(table);
+        let changes: Vec<Change<u64>> =
+            orders.iter().map(|row| (row.id.seq.0, Some(encode_order(row)))).collect();
+        let were_there = ORDERS.apply(self.file, &mut self.table(&ORDERS)?, &changes)?;
+        let new = orders.iter().zip(were_there).filter(|(_, was_there)| !was_there);
+        self.orders.extend(new.map(|(row, _)| (row.id.seq, row.accepted_at)));
         self.order_index(ORDERS_PER_ROW)
     }
 
