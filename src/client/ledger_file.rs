@@ -4,8 +4,15 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use super::ledger::LedgerError;
+
+/// How often a lock that is held is tried again, and after how long: a program that is being started by this process, or by
+/// one that has just ended, holds its parent's locks for the moment until it runs.
+const LOCK_TRIES: u32 = 25;
+const LOCK_WAIT: Duration = Duration::from_millis(20);
 
 /// A place for the ledger's bytes.
 pub trait LedgerFile: std::fmt::Debug + Send {
@@ -36,8 +43,31 @@ pub(super) struct NamedFile {
 }
 
 impl NamedFile {
-    /// Opens or creates it; its content.
+    /// Opens or creates it; its content. Waits half a second for another process.
     pub(super) fn open(path: &Path, bytes_max: u64) -> Result<(NamedFile, Vec<u8>), LedgerError> {
+        NamedFile::open_patiently(path, bytes_max, |tried| {
+            thread::sleep(LOCK_WAIT);
+            tried < LOCK_TRIES
+        })
+    }
+
+    /// As long as another process has it, and `again` says so of the times that it was tried, it is tried again.
+    fn open_patiently(
+        path: &Path,
+        bytes_max: u64,
+        mut again: impl FnMut(u32) -> bool,
+    ) -> Result<(NamedFile, Vec<u8>), LedgerError> {
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            match NamedFile::open_now(path, bytes_max) {
+                Err(LedgerError::InUse { .. }) if again(tried) => {}
+                opened => return opened,
+            }
+        }
+    }
+
+    fn open_now(path: &Path, bytes_max: u64) -> Result<(NamedFile, Vec<u8>), LedgerError> {
         let io = |operation| {
             move |error: io::Error| LedgerError::Io {
                 operation,
@@ -117,4 +147,29 @@ fn still_named(file: &File, path: &Path) -> io::Result<bool> {
 #[cfg(not(unix))]
 fn still_named(_: &File, _: &Path) -> io::Result<bool> {
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_held_for_a_moment_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger");
+        let (held, _) = NamedFile::open_now(&path, 100).unwrap();
+        // As a child that was forked and does not run yet: the same lock, held twice.
+        let mut child = Some(held.file.try_clone().unwrap());
+        drop(held);
+        assert!(matches!(NamedFile::open_now(&path, 100), Err(LedgerError::InUse { .. })));
+        let opened = NamedFile::open_patiently(&path, 100, |tried| {
+            if tried == 3 {
+                child = None;
+            }
+            tried < 5
+        });
+        assert!(opened.is_ok(), "{opened:?}");
+        let refused = NamedFile::open_patiently(&path, 100, |tried| tried < 5);
+        assert!(matches!(refused, Err(LedgerError::InUse { .. })));
+    }
 }
