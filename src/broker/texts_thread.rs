@@ -8,10 +8,8 @@ use super::Inner;
 use super::inbox::Envelope;
 use crate::engine::Input;
 use crate::ids::{Seq, ServerId, ShardNo};
+use crate::limits::DELIVER_BYTES_MAX;
 use crate::storage::{Rest, StorageError};
-
-/// Bytes of texts in one answer: what is left over is asked for again.
-const BYTES_MAX: usize = 1024 * 1024;
 
 /// Texts that a shard asked for.
 #[derive(Debug)]
@@ -24,9 +22,7 @@ pub(super) struct Wanted {
 
 /// Runs until it is told to stop by `None`, or until the first error.
 pub(super) fn run(channel: &Receiver<Option<Wanted>>, inner: &Arc<Inner>) {
-    while let Ok(Some(wanted)) = channel.recv()
-        && !inner.is_stopping()
-    {
+    while let Ok(Some(wanted)) = channel.recv() {
         match read(&*inner.rest, &wanted) {
             Ok(answer) => inner.shard(wanted.shard).send_now(answer),
             Err(error) => return inner.fail(error),
@@ -34,8 +30,8 @@ pub(super) fn run(channel: &Receiver<Option<Wanted>>, inner: &Arc<Inner>) {
     }
 }
 
-/// What the shard is told.
+/// What the shard is told: as many texts as one message may have; what is left over is asked for again.
 pub(super) fn read(rest: &dyn Rest, wanted: &Wanted) -> Result<Envelope, StorageError> {
-    let texts = rest.texts(wanted.server, &wanted.seqs, BYTES_MAX)?;
+    let texts = rest.texts(wanted.server, &wanted.seqs, DELIVER_BYTES_MAX)?;
     Ok(Envelope::Plain(Input::Texts { server: wanted.server, texts }))
 }

@@ -46,8 +46,11 @@ impl NamedFile {
     /// Opens or creates it; its content. Waits half a second for another process.
     pub(super) fn open(path: &Path, bytes_max: u64) -> Result<(NamedFile, Vec<u8>), LedgerError> {
         NamedFile::open_patiently(path, bytes_max, |tried| {
-            thread::sleep(LOCK_WAIT);
-            tried < LOCK_TRIES
+            let again = tried < LOCK_TRIES;
+            if again {
+                thread::sleep(LOCK_WAIT);
+            }
+            again
         })
     }
 

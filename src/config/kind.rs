@@ -117,7 +117,8 @@ impl Kind {
             Kind::AddressOrNone => text.parse().ok().map(|address| Value::AddressOrNone(Some(address))),
             Kind::Switch => text.parse().ok().map(Value::Switch),
             Kind::Filter => {
-                let fits = !text.is_empty() && EnvFilter::try_new(text).is_ok();
+                // The library cuts some texts of other letters in the middle of one, and panics.
+                let fits = !text.is_empty() && text.is_ascii() && EnvFilter::try_new(text).is_ok();
                 fits.then(|| Value::Filter(text.into()))
             }
             Kind::Format => match text {

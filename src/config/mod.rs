@@ -94,7 +94,7 @@ settings! {
     queue_max: u32 = "1000000", K::number(1, 10_000_000, "commands");
     /// Commands of one shard that have not ended; a publish beyond is refused.
     live_max: u64 = "20000000", K::number(1, 1_000_000_000, "commands");
-    /// Texts in memory; beyond it those of waiting commands leave it once they are at rest, and are read when their turn comes.
+    /// Texts in memory; beyond it those of waiting commands leave it, all of them, once they are at rest, and are read when their turn comes.
     texts_in_memory_mib: u64 = "4", K::number(0, 1_048_576, "MiB");
     /// Commands of one store that have not ended; a publish beyond is refused. 0: no limit.
     store_live_max: u64 = "10000000", K::number(0, 1_000_000_000, "commands");

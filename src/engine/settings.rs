@@ -26,7 +26,7 @@ pub struct Settings {
     pub queue_max: u32,
     /// Commands of all servers of this shard that have not ended, at most (likewise).
     pub live_max: u64,
-    /// Bytes of texts in memory beyond which those of waiting commands leave it once they are at rest.
+    /// Bytes of texts in memory beyond which those of waiting commands leave it, all of them, once they are at rest.
     pub texts_kept: u64,
     /// Answers that wait for durability, at most; more publishes are refused.
     pub held_max: usize,

@@ -118,7 +118,7 @@ fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         let detail = shorten(&inner.to_string());
         match inner.classify() {
             serde_json::error::Category::Data if path == "." => Problem::new(Code::InvalidField, detail),
-            serde_json::error::Category::Data => Problem::field(path, detail),
+            serde_json::error::Category::Data => Problem::field(shorten(&path), detail),
             _ => Problem::new(Code::InvalidBody, detail),
         }
     })?;
@@ -175,6 +175,13 @@ mod tests {
         for (json, field) in cases {
             assert_eq!(refused(json), (Code::InvalidField, field.map(str::to_owned)), "{json}");
         }
+    }
+
+    #[test]
+    fn the_name_of_a_field_is_repeated_in_part() {
+        let name = "a name ".repeat(DETAIL_CHARS_MAX);
+        let (code, field) = refused(&format!(r#"{{"{name}":1}}"#));
+        assert_eq!((code, field.map(|field| field.len())), (Code::InvalidField, Some(DETAIL_CHARS_MAX)));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //! rows hold.
 //!
 //! A block has all rows from its key up to the next block's, so the block of a row is the last one at or below it. A block
-//! that gets too large is split from the front, so that blocks to which nothing comes any more are full; one that gets small
-//! stays, until its last row has gone.
+//! that gets too large is split from the front, so that blocks of rows that came in order are full. What is left over, or left
+//! in a block that changed, joins the block behind it when both fit into one.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -12,7 +12,9 @@ use std::ops::Bound;
 use redb::{AccessGuard, Key, ReadableTable, Table, TableDefinition, Value};
 
 use super::error::{DbFile, StorageError};
-use super::record::{Entry, Filling, Flaw, Kind, decode_block, encode_block, pair_key};
+use super::record::{
+    BLOCK_BYTES, Entry, Filling, Flaw, Kind, SEAL_BYTES, decode_block, encode_block, pair_key,
+};
 use crate::ids::{CommandId, Seq, ServerId};
 
 /// Where a row stands in a table of blocks: rows of one group may lie in one block.
@@ -74,7 +76,7 @@ impl Place for (u32, u64) {
     }
 }
 
-/// The place of a live command.
+/// The place of a command.
 pub(super) fn place(id: CommandId) -> (u32, u64) {
     (id.server.0, id.seq.0)
 }
@@ -171,38 +173,57 @@ impl<K: Place> Blocks<K> {
     }
 
     /// Makes these changes, whose places rise. For each, whether its row was there before.
+    ///
+    /// # Panics
+    /// When places do not rise: a block with a row twice could not be read any more.
     pub(super) fn apply(
         &self,
         file: &DbFile,
         table: &mut Table<'_, K, &'static [u8]>,
         changes: &[Change<K>],
     ) -> Result<Vec<bool>, StorageError> {
+        assert!(changes.is_sorted_by(|(one, _), (next, _)| one < next), "places rise");
         let mut were_there = Vec::with_capacity(changes.len());
         let mut left = changes;
         while let Some((first, _)) = left.first() {
             let old = self.block_of(file, table, *first)?;
             let old = old.map(|(key, block)| (key.value(), block.value().to_vec()));
-            let next = self.next_key(file, table, old.as_ref().map_or(*first, |(key, _)| *key))?;
-            let ours = |place: K| place.is_with(*first) && next.is_none_or(|next| place < next);
+            let next = self.next(file, table, old.as_ref().map_or(*first, |(key, _)| *key))?;
+            let ours = |place: K| place.is_with(*first) && next.is_none_or(|(next, _)| place < next);
             let count = left.iter().take_while(|(place, _)| ours(*place)).count();
             let (now, later) = left.split_at(count);
-            self.change_block(file, table, old, now, &mut were_there)?;
+            self.change_block(file, table, old, next, now, &mut were_there)?;
             left = later;
         }
         Ok(were_there)
     }
 
-    /// The key of the block behind this place.
-    fn next_key(
+    /// The block behind this place: its key, and its bytes.
+    fn next(
         &self,
         file: &DbFile,
         table: &impl ReadableTable<K, &'static [u8]>,
         behind: K,
-    ) -> Result<Option<K>, StorageError> {
+    ) -> Result<Option<(K, usize)>, StorageError> {
         let range = (Bound::Excluded(behind), Bound::Included(behind.at(Seq(u64::MAX))));
         let mut range = table.range::<K>(range).map_err(file.redb("read"))?;
         let next = range.next().transpose().map_err(file.redb("read"))?;
-        Ok(next.map(|(key, _)| key.value()))
+        Ok(next.map(|(key, block)| (key.value(), block.value().len())))
+    }
+
+    /// Takes the rows of the block behind away, if they fit into one with these, which have so many bytes with their seal.
+    fn take_next(
+        &self,
+        file: &DbFile,
+        table: &mut Table<'_, K, &'static [u8]>,
+        (key, next_bytes): (K, usize),
+        bytes: usize,
+    ) -> Result<Option<(K, Vec<u8>)>, StorageError> {
+        if bytes + next_bytes - SEAL_BYTES > BLOCK_BYTES {
+            return Ok(None);
+        }
+        let block = table.remove(key).map_err(file.redb("write"))?;
+        Ok(block.map(|block| (key, block.value().to_vec())))
     }
 
     /// Makes changes all of which fall into one block, or where none is yet.
@@ -211,6 +232,7 @@ impl<K: Place> Blocks<K> {
         file: &DbFile,
         table: &mut Table<'_, K, &'static [u8]>,
         old: Option<(K, Vec<u8>)>,
+        mut next: Option<(K, usize)>,
         changes: &[Change<K>],
         were_there: &mut Vec<bool>,
     ) -> Result<(), StorageError> {
@@ -230,27 +252,39 @@ impl<K: Place> Blocks<K> {
         }
         let mut left = &rows[..];
         while let Some((seq, _)) = left.first() {
-            let (block, later) = left.split_at(fitting(left));
+            let (count, bytes) = fitting(left);
+            let (block, later) = left.split_at(count);
             let is_as_it_was = key.is_some() && block.len() == old_count && block.len() <= same;
             let key = key.take().unwrap_or_else(|| group.at(*seq));
             left = later;
             if is_as_it_was {
                 continue;
             }
-            let block = encode_block(self.kind, key.seed(), block.iter().copied());
+            let behind = match next.take_if(|_| later.is_empty()) {
+                Some(next) => self.take_next(file, table, next, bytes)?,
+                None => None,
+            };
+            let more = match &behind {
+                Some((key, block)) => {
+                    self.rows(*key, block).map_err(|flaw| self.damaged(file, *key, flaw))?
+                }
+                None => Vec::new(),
+            };
+            let rows = block.iter().copied().chain(more);
+            let block = encode_block(self.kind, key.seed(), rows);
             table.insert(key, &block[..]).map_err(file.redb("write"))?;
         }
         Ok(())
     }
 }
 
-/// How many of these rows go into one block.
-fn fitting(rows: &[Entry<'_>]) -> usize {
+/// How many of these rows go into one block, and its bytes.
+fn fitting(rows: &[Entry<'_>]) -> (usize, usize) {
     let fillings = rows.iter().scan(Filling::default(), |filling, row| {
         *filling = filling.with(*row)?;
-        Some(())
+        Some(filling.bytes)
     });
-    fillings.count()
+    fillings.enumerate().last().map_or((0, 0), |(last, bytes)| (last + 1, bytes))
 }
 
 /// Rows with changes made to them; how many from the first on are as they were. For each change, whether its row was there.

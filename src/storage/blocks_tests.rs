@@ -158,6 +158,37 @@ fn blocks_of_a_queue_are_full_and_gone_with_their_last_row() {
     assert!(store.blocks().len() <= 2, "{:?}", store.blocks());
 }
 
+/// Rows that end long after those beside them, as those of absent players do.
+#[test]
+fn blocks_stay_filled_when_some_rows_come_late() {
+    let store = Store::new(&ORDERS);
+    let is_late = |seq: &u64| seq.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60 < 2;
+    let row = |seq| (seq, Some(vec![0; 150]));
+    for first in (0..3000).step_by(10) {
+        let late = (first..first + 10).filter_map(|seq: u64| seq.checked_sub(300)).filter(is_late).map(row);
+        let rows = late.chain((first..first + 10).filter(|seq| !is_late(seq)).map(row));
+        store.apply(&rows.collect::<Vec<_>>());
+    }
+    let blocks = store.blocks();
+    let bytes: usize = blocks.iter().map(|(_, _, bytes)| bytes).sum();
+    assert!(bytes > blocks.len() * BLOCK_BYTES * 11 / 20, "{} blocks of {bytes} bytes", blocks.len());
+}
+
+/// Rows that come in falling order, each before the block behind it.
+#[test]
+fn a_row_joins_the_block_behind_it() {
+    let store = Store::new(&LIVE);
+    (0..100).rev().for_each(|seq| drop(store.apply(&[((1, seq), Some(vec![0; 150]))])));
+    store.apply(&[((2, 0), Some(vec![0; 150]))]);
+    assert!(store.blocks().len() <= 15, "{:?}", store.blocks());
+}
+
+#[test]
+#[should_panic(expected = "places rise")]
+fn a_row_is_changed_once() {
+    Store::new(&LIVE).apply(&[((1, 5), None), ((1, 5), Some(Vec::new()))]);
+}
+
 #[test]
 fn a_damaged_block_is_named() {
     let store = Store::new(&LIVE);

@@ -32,7 +32,7 @@ pub(super) const ENDED: Blocks<(u32, u64)> =
 /// `store.redb`: (checkpoint, server) -> the commands that ended there.
 pub(super) const ENDED_BY_SERVER: TableDefinition<'static, (u64, u32), &[u8]> =
     TableDefinition::new("ended_by_server");
-/// `store.redb`: first seq -> orders, likewise.
+/// `store.redb`: first seq -> orders, in blocks as commands are.
 pub(super) const ORDERS: Blocks<u64> =
     Blocks { table: TableDefinition::new("order_blocks"), name: "order_blocks", kind: Kind::Orders };
 /// `store.redb`: (checkpoint, chunk) -> the orders that came with it.

@@ -13,6 +13,8 @@ use super::broker::{Broker, copy, text};
 
 /// Nothing expires while anybody uses this.
 const KEEP: [&str; 6] = ["--retention-days", "3650", "--idempotency-days", "365", "--audit-days", "3650"];
+/// How far numbers get in the year for which a key can be kept.
+const KEPT_FOR: u64 = 365 * 24 * 3600 * 1000 * 1000 * 64;
 /// What each command is to be, by its text.
 const EXPECTED: &str = "expected.json";
 
@@ -26,6 +28,7 @@ pub(crate) fn read(data: tempfile::TempDir, fixture: &Path, seen: &mut HashSet<S
     let expected = fs::read_to_string(fixture.join(EXPECTED)).expect("what is expected");
     let expected: Value = serde_json::from_str(&expected).expect("JSON");
     let broker = Broker::start(data, &KEEP);
+    let mut last = 0;
     for (id, before) in expected.as_object().expect("an object") {
         let now = broker.admin("GET", &format!("/v1/commands/{id}"), None);
         // A delivery whose connection is gone may have been taken back by now.
@@ -39,7 +42,17 @@ pub(crate) fn read(data: tempfile::TempDir, fixture: &Path, seen: &mut HashSet<S
         let commands = order["commands"].as_array().expect("a list");
         assert!(commands.iter().any(|command| command["id"] == id.as_str()), "{order}");
         seen.insert(text(&before["status"]).to_owned());
+        last = last.max(seq(id));
     }
+    let server = text(&expected.as_object().expect("an object").values().next().expect("one")["server"]);
+    let again = broker.publish(server, "a key");
+    let since = seq(text(&again["commands"][0]["id"])).saturating_sub(last);
+    assert!(since == 0 || since > KEPT_FOR, "its key was forgotten: {again}");
+}
+
+/// The number in a command's id.
+fn seq(id: &str) -> u64 {
+    id.rsplit('_').next().and_then(|seq| seq.parse().ok()).expect("the id of a command")
 }
 
 /// Makes the fixtures of the present version when the environment says so.

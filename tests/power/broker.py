@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 
 import machine
 
@@ -55,6 +56,14 @@ class Broker:
                 raise Ended(self.words())
         self.kill()
         raise Ended(f"it does not listen: {self.words()}")
+
+    def says(self, words):
+        """Whether such a line comes: its pipe is read by a thread of its own."""
+        for _ in range(START_SECONDS_MAX * 100):
+            if any(words in line for line in list(self.log)):
+                return True
+            time.sleep(0.01)
+        return False
 
     def words(self):
         """How it ended and what it said last."""

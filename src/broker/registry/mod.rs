@@ -160,6 +160,11 @@ impl std::fmt::Debug for Registry {
 }
 
 impl Registry {
+    /// How many servers there are.
+    pub(in crate::broker) fn servers_len(&self) -> usize {
+        self.directory.servers_len()
+    }
+
     /// Opens the registry of a data directory; at the first start makes its data key, the default store and the
     /// admin key. Blocks for disk reads and, at the first start, for a password hash.
     ///

@@ -18,11 +18,10 @@ use super::journal::{LogFile, OLD_JOURNAL_FILE, SEGMENT_BYTES};
 use super::open::{JOURNAL_FILE, STORE_FILE, refuse_empty};
 use super::record::Flaw;
 use super::registry::REGISTRY_FILE;
-use super::rest::raise;
+use super::rest::to_blocks;
 use super::tables::{
     FIRST_FORMAT, FORMAT_KEY, FORMAT_VERSION, META, SECOND_FORMAT, begin_durable, format_of,
 };
-use crate::ids::Seq;
 use crate::limits::CHECK_FINDINGS_MAX;
 use overlay::Overlay;
 
@@ -149,8 +148,17 @@ pub fn check(dir: &Path, watcher: &mut dyn Watcher) -> Result<CheckReport, Stora
         None => None,
     };
     let Some(store) = store else { return Ok(look.report) };
-    if !look.raise(&store)? {
-        return Ok(look.report);
+    if look.is_of_an_old_format(&store)? {
+        let (reader, file) = look.reader(&store)?;
+        store::old_rows(&mut look, &reader, &file)?;
+        if look.report.damaged > from_registry {
+            return Ok(look.report);
+        }
+        drop(reader);
+        // In memory alone, as everything that is written here.
+        let transaction = begin_durable(&store.db, &file)?;
+        to_blocks(&transaction, &file)?;
+        transaction.commit().map_err(file.redb("commit to"))?;
     }
     let (reader, file) = look.reader(&store)?;
     let meta = store::rows(&mut look, &reader, &file)?;
@@ -181,11 +189,10 @@ pub fn check_rows(dir: &Path, file: &str, watcher: &mut dyn Watcher) -> Result<C
         return Ok(look.report);
     }
     let opened = Opened { db: open(dir, name, false)?, file: DbFile::new(&dir.join(name)), name };
-    if name == STORE_FILE && !look.raise(&opened)? {
-        return Ok(look.report);
-    }
+    let old = name == STORE_FILE && look.is_of_an_old_format(&opened)?;
     let (reader, file) = look.reader(&opened)?;
     match name {
+        STORE_FILE if old => store::old_rows(&mut look, &reader, &file)?,
         OLD_JOURNAL_FILE => drop(journal::old_rows(&mut look, &reader, &file)?),
         STORE_FILE => drop(store::rows(&mut look, &reader, &file)?),
         _ => registry::rows(&mut look, &reader, &file)?,
@@ -302,19 +309,11 @@ impl Inspection<'_> {
         Ok((reader, file))
     }
 
-    /// Brings a store of an earlier format to the present one, in memory; false when damage is in the way.
-    fn raise(&mut self, store: &Opened) -> Result<bool, StorageError> {
+    /// Whether the store has each row by itself.
+    fn is_of_an_old_format(&mut self, store: &Opened) -> Result<bool, StorageError> {
         let (reader, file) = self.reader(store)?;
         let found = format_of(&reader, &file);
-        drop(reader);
-        let Some(FIRST_FORMAT | SECOND_FORMAT) = self.or_damage(found)?.flatten() else { return Ok(true) };
-        let transaction = begin_durable(&store.db, &file)?;
-        let raised = raise(&transaction, &file);
-        if self.or_damage(raised)?.is_none() {
-            return Ok(false);
-        }
-        transaction.commit().map_err(file.redb("commit to"))?;
-        Ok(true)
+        Ok(matches!(self.or_damage(found)?.flatten(), Some(FIRST_FORMAT | SECOND_FORMAT)))
     }
 
     fn damage(&mut self, record: &str, flaw: impl ToString) {
@@ -379,21 +378,32 @@ impl Inspection<'_> {
         mut look: impl FnMut(K, &[u8]) -> Result<(), Flaw>,
     ) -> Result<(), StorageError> {
         let (mut before, mut count) = (None, 0);
+        // As many as are told of; the others are only counted.
+        let (mut flawed, mut more) = (Vec::new(), 0);
+        let tables = self.report.tables.len();
         self.walk(reader, file, (blocks.table, blocks.name), |key, block| {
-            let mut rows = || {
-                let rows = blocks.rows(key, block)?;
-                count += rows.len() as u64;
-                let follows =
-                    before.replace(key.at(rows[rows.len() - 1].0)).is_none_or(|before| before < key);
-                if !follows || rows[0].0 < key.seq() {
-                    return Err(Flaw::new("its rows are not between its key and the next block's"));
+            let shown = |flaw| (Shown(key).to_string(), flaw);
+            let rows = blocks.rows(key, block).map_err(shown)?;
+            count += rows.len() as u64;
+            let follows = before.replace(key.at(rows[rows.len() - 1].0)).is_none_or(|before| before < key);
+            for (seq, row) in &rows {
+                let place = key.at(*seq);
+                match look(place, row) {
+                    Ok(()) => {}
+                    Err(flaw) if flawed.len() < CHECK_FINDINGS_MAX => flawed.push((place, flaw)),
+                    Err(_) => more += 1,
                 }
-                let named = |seq: Seq| move |flaw: Flaw| Flaw::new(format!("{}: {flaw}", seq.0));
-                rows.into_iter().try_for_each(|(seq, row)| look(key.at(seq), row).map_err(named(seq)))
-            };
-            rows().map_err(|flaw| (Shown(key).to_string(), flaw))
+            }
+            match follows && rows[0].0 >= key.seq() {
+                true => Ok(()),
+                false => Err(shown(Flaw::new("its rows are not between its key and the next block's"))),
+            }
         })?;
-        if let Some(table) = self.report.tables.last_mut() {
+        for (place, flaw) in flawed {
+            self.damage(&format!("{}/{}", blocks.name, Shown(place)), flaw);
+        }
+        self.report.damaged += more;
+        if let Some(table) = self.report.tables.get_mut(tables) {
             table.rows = count;
         }
         Ok(())

@@ -6,11 +6,16 @@ use super::Inspection;
 use crate::ids::{Seq, ServerId};
 use crate::storage::blocks::command_at;
 use crate::storage::error::{DbFile, StorageError};
+use crate::storage::open::STORE_FILE;
 use crate::storage::record::{
-    EndedIndex, Flaw, OrderIndex, ServerEntry, StoreMeta, decode_command, decode_keys, decode_order,
+    EndedIndex, Flaw, OrderIndex, ServerEntry, StoreMeta, decode_command, decode_keys, decode_old_command,
+    decode_old_keys, decode_old_order, decode_order,
 };
 use crate::storage::rest::STORE_KEY;
-use crate::storage::tables::{ENDED, ENDED_BY_SERVER, KEYS, LIVE, ORDERS, ORDERS_BY_CHECKPOINT, SERVERS};
+use crate::storage::tables::{
+    ENDED, ENDED_BY_SERVER, KEYS, LIVE, OLD_ENDED, OLD_LIVE, OLD_ORDERS, ORDERS, ORDERS_BY_CHECKPOINT,
+    SERVERS,
+};
 
 /// Checks every row; `None` when the meta row does not check.
 pub(super) fn rows(
@@ -49,6 +54,28 @@ pub(super) fn rows(
 fn commands(look: &mut Inspection<'_>, reader: &ReadTransaction, file: &DbFile) -> Result<(), StorageError> {
     look.walk_blocks(reader, file, &LIVE, |at, row| placed(at, row, false))?;
     look.walk_blocks(reader, file, &ENDED, |at, row| placed(at, row, true))
+}
+
+/// Checks the rows of a store of formats 1 and 2 that were written otherwise.
+pub(super) fn old_rows(
+    look: &mut Inspection<'_>,
+    reader: &ReadTransaction,
+    file: &DbFile,
+) -> Result<(), StorageError> {
+    for (table, name) in [(OLD_LIVE, "live"), (OLD_ENDED, "ended")] {
+        look.walk(reader, file, (table, name), |seq, row| {
+            decode_old_command(Seq(seq), row).map(drop).map_err(|flaw| (seq.to_string(), flaw))
+        })?;
+    }
+    look.walk(reader, file, (OLD_ORDERS, "orders"), |seq, row| {
+        decode_old_order(Seq(seq), row).map(drop).map_err(|flaw| (seq.to_string(), flaw))
+    })?;
+    look.walk(reader, file, (KEYS, "keys"), |(checkpoint, chunk), row| {
+        let keys = decode_old_keys(checkpoint, chunk, row).map(drop);
+        keys.map_err(|flaw| (format!("{checkpoint},{chunk}"), flaw))
+    })?;
+    look.report.tables.retain(|count| count.file != STORE_FILE);
+    Ok(())
 }
 
 /// A command is in the table of its status.

@@ -1,7 +1,7 @@
 //! The journal of format 1, `journal.redb`: one row per group commit. Read once, copied into a log, and removed; checks and
 //! restored backups read it too. Never written.
 //!
-//! Which of the two counts when a crash left both is said by the store: it gets the format version 2 only once the log is
+//! Which of the two counts when a crash left both is said by the store: it gets the present format version only once the log is
 //! there whole, and before anything is appended to it. An earlier program refuses such a store, so it cannot go on with
 //! an old journal, or with none.
 

@@ -21,7 +21,7 @@ pub(crate) type Entry<'a> = (Seq, &'a [u8]);
 /// How far a block is filled.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Filling {
-    bytes: usize,
+    pub(crate) bytes: usize,
     last: u64,
 }
 

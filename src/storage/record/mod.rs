@@ -1,8 +1,8 @@
 //! What lies on disk: one file per stored record, each with both conversions; nothing here opens a file.
 //!
 //! Every row is *sealed*: a header of our own (checksum seeded with the row's key, magic, kind, version,
-//! length) and then rkyv's archive, which is only ever read through bytecheck. `docs/storage.md` gives the
-//! bytes. **Ordinals and the order of fields never change**; a new layout is a new version beside the old one.
+//! length) and then what makes up most of a store packed (`pack.rs`), the rest as rkyv's archive, which is only ever read
+//! through bytecheck. `docs/storage.md` gives the bytes. **Ordinals and the order of fields never change**; a new layout is a new version beside the old one.
 
 use std::fmt;
 
@@ -41,9 +41,7 @@ pub(crate) mod samples;
 #[cfg(test)]
 pub(crate) use samples::assert_golden;
 
-#[cfg(test)]
-pub(crate) use block::BLOCK_BYTES;
-pub(crate) use block::{Entry, Filling, decode_block, encode_block};
+pub(crate) use block::{BLOCK_BYTES, Entry, Filling, decode_block, encode_block};
 pub(crate) use changes::{decode_changes, encode_changes};
 pub(crate) use command::{decode_command, decode_text, encode_command};
 pub(crate) use index::{EndedIndex, OrderIndex};

@@ -26,7 +26,7 @@ mod texts;
 mod upgrade;
 mod write;
 
-pub(super) use upgrade::raise;
+pub(super) use upgrade::to_blocks;
 
 /// The row of `META` that says where the store stands.
 pub(super) const STORE_KEY: &str = "store";
@@ -60,7 +60,10 @@ impl RedbRest {
         let transaction = begin_durable(&db, &file)?;
         let format = check_format(&transaction, &file, make_tables)?;
         if let Format::Raised = format {
-            raise(&transaction, &file)?;
+            tracing::info!(
+                "the store gets a new format: this may take minutes, and needs room for all of it once more"
+            );
+            to_blocks(&transaction, &file)?;
         }
         let meta = if format == Format::New {
             write_meta(&transaction, &file, &StoreMeta::default())?;

@@ -11,11 +11,16 @@ use crate::storage::record::{
 };
 use crate::storage::tables::{ENDED, KEYS, LIVE, OLD_ENDED, OLD_LIVE, OLD_ORDERS, ORDERS};
 
-/// Rows that are in memory at a time: some of each of many servers.
-const ROWS_AT_ONCE: usize = 131_072;
+/// Bytes of rows that are in memory at a time: some rows of each of many servers.
+const BYTES_AT_ONCE: usize = 32 * 1024 * 1024;
+/// What a row takes there beside its bytes.
+const ROW_BYTES: usize = 48;
 
 /// Moves all rows.
-pub(in crate::storage) fn raise(transaction: &WriteTransaction, file: &DbFile) -> Result<(), StorageError> {
+pub(in crate::storage) fn to_blocks(
+    transaction: &WriteTransaction,
+    file: &DbFile,
+) -> Result<(), StorageError> {
     let command = |seq, row: &[u8]| {
         let row = decode_old_command(seq, row)?;
         Ok((place(row.id), encode_command(&row)))
@@ -25,13 +30,13 @@ pub(in crate::storage) fn raise(transaction: &WriteTransaction, file: &DbFile) -
     let orders = move_rows(transaction, file, OLD_ORDERS, &ORDERS, |seq, row| {
         Ok((seq.0, encode_order(&decode_old_order(seq, row)?)))
     })?;
-    let keys = keys(transaction, file)?;
-    tracing::info!(live, ended, orders, keys, "the store has got a new format");
+    let keys = rewrite_keys(transaction, file)?;
+    tracing::info!(live, ended, orders, keys, "rows moved into blocks");
     Ok(())
 }
 
 /// Writes the rows of keys anew, which stay where they are. How many keys there are.
-fn keys(transaction: &WriteTransaction, file: &DbFile) -> Result<u64, StorageError> {
+fn rewrite_keys(transaction: &WriteTransaction, file: &DbFile) -> Result<u64, StorageError> {
     let mut table = transaction.open_table(KEYS).map_err(file.redb("open a table of"))?;
     let places = table.iter().map_err(file.redb("read"))?.map(|row| Ok(row?.0.value()));
     let places = places.collect::<Result<Vec<_>, redb::StorageError>>().map_err(file.redb("read"))?;
@@ -62,7 +67,7 @@ fn move_rows<K: Place>(
     {
         let old = transaction.open_table(from).map_err(file.redb("open a table of"))?;
         let mut new = transaction.open_table(to.table).map_err(file.redb("make a table of"))?;
-        let mut rows: Vec<Change<K>> = Vec::new();
+        let (mut rows, mut bytes) = (Vec::<Change<K>>::new(), 0);
         let mut store = |rows: &mut Vec<Change<K>>| {
             rows.sort_unstable_by_key(|(place, _)| *place);
             moved += to.apply(file, &mut new, rows)?.len() as u64;
@@ -73,9 +78,11 @@ fn move_rows<K: Place>(
             let (seq, row) = row.map_err(file.redb("read"))?;
             let seq = Seq(seq.value());
             let (place, row) = convert(seq, row.value()).map_err(|flaw| file.damaged(&name, seq.0, flaw))?;
+            bytes += row.len() + ROW_BYTES;
             rows.push((place, Some(row)));
-            if rows.len() == ROWS_AT_ONCE {
+            if bytes >= BYTES_AT_ONCE {
                 store(&mut rows)?;
+                bytes = 0;
             }
         }
         store(&mut rows)?;
