@@ -12,6 +12,7 @@ import machine
 
 START_SECONDS_MAX = 60
 CALL_SECONDS_MAX = 20
+LOGIN_TRIES_MAX = 10
 
 
 class Refused(Exception):
@@ -93,6 +94,17 @@ class Caller:
         self.port, self.credential, self.connection = broker.port, credential, None
 
     def call(self, method, path, body=None, headers=None):
+        """Comes again when it is told to, if all that is in the way are other logins."""
+        for _ in range(LOGIN_TRIES_MAX):
+            try:
+                return self.call_once(method, path, body, headers)
+            except Refused as refused:
+                if refused.code != "login_busy":
+                    raise
+                time.sleep(float(refused.retry_after or 1))
+        return self.call_once(method, path, body, headers)
+
+    def call_once(self, method, path, body, headers):
         if self.connection is None:
             self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=CALL_SECONDS_MAX)
         headers = {"Authorization": f"Bearer {self.credential}", **(headers or {})}
