@@ -136,7 +136,8 @@ impl Ledger {
         Ledger { entries: Entries::default(), entries_bytes: 0, disk: None }
     }
 
-    /// Opens or creates the ledger of a server. A torn tail is cut off. Blocks for disk syncs, and for half a second while another process has it.
+    /// Opens or creates the ledger of a server. A torn tail is cut off. Blocks for disk syncs, and for half a second while
+    /// another process has it.
     ///
     /// # Errors
     /// In use, not a ledger of this server, damaged, or the disk fails.

@@ -156,6 +156,20 @@ fn expiry_goes_in_steps_oldest_first_and_leaves_the_rest() {
 }
 
 #[test]
+fn what_two_lists_name_expires_once() {
+    let (_journal, rest, _) = open();
+    let ended = vec![command(1, 100, Status::Completed), command(1, 101, Status::Completed)];
+    rest.write(checkpoint(ImagePart { ended, ..ImagePart::default() })).unwrap();
+    let transaction = rest.db().begin_write().unwrap();
+    let again = crate::storage::record::EndedIndex { before: 1, latest: UnixMs(101), seqs: vec![Seq(100)] };
+    let row = again.encode(2, ServerId(1));
+    transaction.open_table(ENDED_BY_SERVER).unwrap().insert((2, 1), &row[..]).unwrap();
+    transaction.commit().unwrap();
+    assert_eq!(rest.expire(UnixMs(200), UnixMs(0), 9).unwrap(), 3);
+    assert_eq!(rest.command(command(1, 100, Status::Completed).id).unwrap(), None);
+}
+
+#[test]
 fn totals_are_replaced_and_survive_lists() {
     let (_journal, rest, _) = open();
     let servers = vec![ServerRow { server: ServerId(1), ended: [5, 0, 1] }];

@@ -32,6 +32,8 @@ fn remove_rows<K: Place>(
     mut places: Vec<K>,
 ) -> Result<(), StorageError> {
     places.sort_unstable();
+    // A list of an earlier program may name one twice.
+    places.dedup();
     let changes: Vec<Change<K>> = places.into_iter().map(|place| (place, None)).collect();
     let mut table = transaction.open_table(blocks.table).map_err(file.redb("open a table of"))?;
     blocks.apply(file, &mut table, &changes).map(drop)
