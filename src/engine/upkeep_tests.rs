@@ -49,6 +49,22 @@ fn a_removed_server_is_emptied() {
 }
 
 #[test]
+fn a_checkpoint_copies_server_by_server() {
+    let mut rig = Rig::new();
+    for n in 0..12 {
+        let server = ServerId(1 + n % 2);
+        rig.publish_one(NewCommand { server, ..command(&n.to_string()) });
+    }
+    rig.step(Input::CheckpointBegin);
+    let mut parts = std::iter::from_fn(|| rig.shard.export(5));
+    let mut servers: Vec<ServerId> =
+        parts.by_ref().flat_map(|part| part.live).map(|row| row.id.server).collect();
+    assert_eq!(servers.len(), 12);
+    servers.dedup();
+    assert_eq!(servers.len(), 2, "each server's rows lie together at rest, so they are written together");
+}
+
+#[test]
 fn a_full_queue_refuses() {
     let mut rig = Rig::with(Settings { queue_max: 2, ..Settings::default() });
     let publish =
