@@ -59,7 +59,7 @@ power CYCLES="200":
 # Other queues under the same load generator, in turns with fluxrelay (benches/peers/README.md): all modes, or what is given
 peers *ARGS:
     cargo build --release -p fluxrelay -p fluxrelay-peers
-    {{ if ARGS == "" { "for mode in throughput latency backlog; do target/release/fluxrelay-peers $mode || exit; done" } else { "target/release/fluxrelay-peers " + ARGS } }}
+    {{ if ARGS == "" { "for mode in throughput latency backlog crash; do target/release/fluxrelay-peers $mode || exit; done" } else { "target/release/fluxrelay-peers " + ARGS } }}
 
 # The figures of benches/README.md
 figures:
@@ -67,8 +67,15 @@ figures:
     cargo run --release -- bench throughput
     cargo run --release -- bench latency
     cargo run --release -- bench backlog
+    cargo run --release -- bench crash
     cargo run --release -- bench idle
     cargo run --release -- bench idle --tls
     cargo run --release -- bench storm
     cargo run --release -- bench storm --forged 1000
     cargo run --release -- bench storm --expired
+    cargo run --release -- bench soak
+
+# Curves of fluxrelay and its peers as SVG files in FOLDER
+curves FOLDER="benches/curves" *ARGS:
+    cargo build --release -p fluxrelay -p fluxrelay-peers
+    target/release/fluxrelay-peers plot {{FOLDER}} {{ARGS}}

@@ -25,6 +25,10 @@ pub struct Snapshot {
     pub swept: u64,
     /// Plugin sessions now.
     pub sessions: u64,
+    /// Idempotency keys that are remembered now.
+    pub keys: u64,
+    /// Bytes of memory that they take.
+    pub keys_bytes: u64,
     /// Group commits.
     pub commits: u64,
     /// Nanoseconds spent in commits.
@@ -56,6 +60,8 @@ impl Snapshot {
         self.stale_results += counters.stale_results;
         self.swept += counters.swept;
         self.sessions += counters.sessions;
+        self.keys += counters.keys;
+        self.keys_bytes += counters.keys_bytes;
         for (sum, count) in self.by_status.iter_mut().zip(counters.by_status) {
             *sum += count;
         }

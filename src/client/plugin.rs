@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::error::ClientError;
@@ -118,15 +119,18 @@ pub(super) struct Shared {
 pub struct PluginClient {
     shared: Arc<Shared>,
     /// Its last clone's drop ends the task.
-    _alive: Arc<Alive>,
+    alive: Arc<Alive>,
 }
 
-struct Alive(Arc<Shared>);
+struct Alive {
+    shared: Arc<Shared>,
+    task: AbortHandle,
+}
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        self.0.queue.lock().stopping = true;
-        self.0.wake.notify_one();
+        self.shared.queue.lock().stopping = true;
+        self.shared.wake.notify_one();
     }
 }
 
@@ -143,8 +147,8 @@ impl PluginClient {
         let shared = Arc::new(Shared { queue: Mutex::default(), wake: Notify::new(), state });
         let task = plugin_task::PluginTask::open(options, handler, shared.clone()).await?;
         // Thousands of them may come back at once, on threads that should not be in the way of others.
-        tokio::spawn(considerate(task.run()));
-        Ok(PluginClient { _alive: Arc::new(Alive(shared.clone())), shared })
+        let task = tokio::spawn(considerate(task.run())).abort_handle();
+        Ok(PluginClient { alive: Arc::new(Alive { shared: shared.clone(), task }), shared })
     }
 
     /// As [`PluginClient::start`], with the commands in a channel, which never holds more than the window.
@@ -239,6 +243,12 @@ impl PluginClient {
             Ok(ClientState::Ended(error)) => (**error).clone(),
             _ => ClientError::Stopped,
         }
+    }
+
+    /// Ends at once, without a word to the broker, as if this process had died: for tests of what comes after that.
+    pub fn abort(&self) {
+        self.alive.task.abort();
+        self.shared.state.send_replace(ClientState::Ended(Arc::new(ClientError::Stopped)));
     }
 
     /// Takes no more commands, gives the broker a few seconds to confirm what was reported, and closes.

@@ -31,4 +31,8 @@ pub struct Counters {
     pub in_memory: u64,
     /// Answers that wait for durability now.
     pub held: u64,
+    /// Idempotency keys that are remembered now.
+    pub keys: u64,
+    /// Bytes of memory that they take.
+    pub keys_bytes: u64,
 }

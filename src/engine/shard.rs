@@ -168,6 +168,8 @@ impl Shard {
         counters.sessions = self.conns.len() as u64;
         counters.in_memory = self.commands.len() as u64;
         counters.held = self.outbox.held() as u64;
+        counters.keys = self.desk.keys.len() as u64;
+        counters.keys_bytes = self.desk.keys.bytes() as u64;
         counters
     }
 

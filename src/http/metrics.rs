@@ -137,6 +137,10 @@ impl Scrape {
     fn broker(&self, families: &mut Families<'_>) -> std::fmt::Result {
         let stats = &self.broker;
         families.gauge("fluxrelay_plugin_sessions", "Connected plugins", stats.sessions)?;
+        let help = "Idempotency keys that are remembered, for idempotency_days";
+        families.gauge("fluxrelay_idempotency_keys", help, stats.keys)?;
+        let help = "Bytes of memory that the remembered keys take";
+        families.gauge("fluxrelay_idempotency_keys_bytes", help, stats.keys_bytes)?;
         let help = "Inputs that wait for the threads of the shards";
         families.gauge("fluxrelay_shard_inputs_queued", help, stats.queued_inputs)?;
         families.counter("fluxrelay_journal_commits", "Group commits", stats.commits)?;
@@ -286,6 +290,7 @@ mod tests {
             "fluxrelay_limited_total{limit=\"store_live_max\"} 5",
             "fluxrelay_limited_total{limit=\"connections_max\"} 0",
             "fluxrelay_event_followers 2",
+            "fluxrelay_idempotency_keys 0",
             "fluxrelay_ready 1",
             "# EOF",
         ] {
@@ -293,7 +298,7 @@ mod tests {
         }
         let families = text.lines().filter(|line| line.starts_with("# TYPE")).count();
         let helps = text.lines().filter(|line| line.starts_with("# HELP")).count();
-        assert_eq!((families, helps), (36, 36));
+        assert_eq!((families, helps), (38, 38));
         assert!(!text.contains("commands_waiting{status=\"completed\"}"));
     }
 

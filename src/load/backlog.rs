@@ -115,7 +115,7 @@ impl BacklogLoad {
         let spent = self.fill(system, &shared, quiet).await?;
         let disk = disk_before.zip(system.disk_bytes());
         let spinner = progress::spinner("killing it and starting it again", quiet);
-        let ready = tokio::task::block_in_place(|| system.kill_and_restart())?;
+        let ready = tokio::task::block_in_place(|| system.kill().and_then(|()| system.restart()))?;
         spinner.finish_and_clear();
         let restarted = empty.zip(system.usage());
         let settled = empty.zip(settled(system, quiet).await);

@@ -70,6 +70,29 @@ pub struct BacklogLoad {
     pub per_order: u32,
 }
 
+/// `kill -9` under a closed loop, again and again.
+#[derive(Debug, Clone, Args)]
+pub struct CrashLoad {
+    /// How often to kill it
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub kills: u32,
+    /// How long the load runs before each kill, on average: from half to one and a half times this
+    #[arg(long, default_value = "2s", value_name = "SPAN", value_parser = values::span)]
+    pub span: Duration,
+    /// Connected servers
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub servers: u32,
+    /// Publisher connections
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub connections: u32,
+    /// Orders in flight on each: published and not yet acknowledged
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub in_flight: u32,
+    /// Bytes of each command
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(17..=4096))]
+    pub bytes: u32,
+}
+
 impl ThroughputLoad {
     /// Small enough for a run in seconds.
     pub fn tiny() -> ThroughputLoad {
@@ -107,5 +130,19 @@ impl BacklogLoad {
     pub fn json(&self) -> Value {
         json!({"servers": self.servers, "connections": self.connections, "in_flight": self.in_flight,
                "commands": self.commands, "per_order": self.per_order, "bytes": self.bytes})
+    }
+}
+
+impl CrashLoad {
+    /// Small enough for a run in seconds.
+    pub fn tiny() -> CrashLoad {
+        let span = Duration::from_millis(300);
+        CrashLoad { kills: 2, span, servers: 8, connections: 2, in_flight: 32, bytes: 128 }
+    }
+
+    /// As they stand in a report.
+    pub fn json(&self) -> Value {
+        json!({"servers": self.servers, "connections": self.connections, "in_flight": self.in_flight,
+               "bytes": self.bytes, "kills": self.kills, "span_seconds": self.span.as_secs_f64()})
     }
 }

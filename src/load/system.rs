@@ -50,12 +50,22 @@ pub trait System {
     /// Bytes of its files; `None` as for [`System::usage`].
     fn disk_bytes(&self) -> Option<u64>;
 
-    /// `kill -9` of all its processes, then a start on the same data and port: how long from this start until it serves.
-    /// Blocks.
+    /// Ends consumers at once, as if their processes had died.
+    fn cut(&self, consumers: Self::Consumers) {
+        drop(consumers);
+    }
+
+    /// `kill -9` of all its processes; they are gone when this returns. Blocks.
     ///
     /// # Errors
-    /// It is not the generator's own to kill, or it did not come back.
-    fn kill_and_restart(&mut self) -> Result<Duration, Self::Error>;
+    /// It is not the generator's own to kill.
+    fn kill(&mut self) -> Result<(), Self::Error>;
+
+    /// Starts a killed one on the same data and port: how long until it serves. Blocks.
+    ///
+    /// # Errors
+    /// It did not come back.
+    fn restart(&mut self) -> Result<Duration, Self::Error>;
 }
 
 /// A connection that publishes; a clone is the same connection.
@@ -82,7 +92,8 @@ pub trait Runner: Send + 'static {
     /// The server has these texts and has run them; what comes after this call is their acknowledgement.
     fn run<'t>(&mut self, texts: impl Iterator<Item = &'t str>);
 
-    /// The system has confirmed so many acknowledgements: these commands will not come again. Where a system confirms none,
+    /// The system has confirmed so many acknowledgements more, in the order in which the commands were run: these will not
+    /// come again. Where a system confirms none,
     /// they count as confirmed when they are sent.
     fn confirmed(&mut self, count: u64);
 }

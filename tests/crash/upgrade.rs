@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use fluxrelay::ids::{OrderId, ServerId};
+use fluxrelay::ids::OrderId;
 use fluxrelay::storage::{OpenOptions, Recovered, Rest, open_with_backends};
 
 use crate::disk::{Disk, Image, JOURNAL, Random, STORE};
@@ -38,7 +38,7 @@ fn found(disk: &Disk, what: &str) -> Vec<String> {
     });
     replayed.unwrap_or_else(|error| failed(error));
     for server in servers {
-        let page = rest.ended(ServerId(server.0), None, None, usize::MAX);
+        let page = rest.ended(server, None, None, usize::MAX);
         let page = page.unwrap_or_else(|error| failed(error));
         orders.extend(page.commands.iter().map(|row| row.order));
         words.extend(page.commands.iter().map(|row| format!("{row:?}")));

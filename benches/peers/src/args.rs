@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
-use fluxrelay::load::{BacklogLoad, LatencyLoad, ThroughputLoad};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fluxrelay::load::{BacklogLoad, CrashLoad, LatencyLoad, ThroughputLoad};
 
 use crate::kind::Kind;
 
@@ -17,6 +17,8 @@ Examples:
     cargo run --release -p fluxrelay-peers -- latency --rate 1000 --data-in /mnt/disk
   A small backlog, for scripts
     cargo run --release -p fluxrelay-peers -- backlog --commands 100000 --servers 1000 --json
+  Curves of all of it, one round at each point, as SVG files in a folder
+    cargo run --release -p fluxrelay-peers -- plot curves --rounds 1
   Does it all work here?
     cargo run --release -p fluxrelay-peers -- --tiny";
 
@@ -29,7 +31,7 @@ Examples:
 #[command(subcommand_negates_reqs = true, arg_required_else_help = true)]
 pub(crate) struct PeersArgs {
     #[command(subcommand)]
-    pub(crate) mode: Option<Mode>,
+    pub(crate) work: Option<Work>,
     /// All modes at a tiny size, one round, in seconds: shows that they work, measures nothing
     #[arg(long, required = true)]
     pub(crate) tiny: bool,
@@ -64,6 +66,47 @@ pub(crate) struct Common {
     pub(crate) json: bool,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum Work {
+    #[command(flatten)]
+    Compare(Mode),
+    /// Curves as SVG files: latency against load, cost against servers and against the backlog
+    Plot(PlotArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlotArgs {
+    /// Where the files go; made if it is not there
+    #[arg(value_name = "FOLDER")]
+    pub(crate) folder: PathBuf,
+    /// Which curves
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        value_name = "NAMES",
+        default_value = "latency,servers,backlog"
+    )]
+    pub(crate) curves: Vec<Curve>,
+    /// No point beyond this: orders a second, servers, or commands that wait
+    #[arg(long, default_value_t = 10_000_000, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(100..))]
+    pub(crate) most: u64,
+    /// Seconds that are measured at each point, after a warm-up of a quarter of it; a backlog takes as long as it takes
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) seconds: u64,
+}
+
+/// A curve that can be drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Curve {
+    /// Publish to receipt, from 500 to 40,000 orders a second
+    Latency,
+    /// Throughput and CPU, from 100 to 20,000 servers
+    Servers,
+    /// Memory, disk and time until ready, from 10,000 to 10,000,000 commands
+    Backlog,
+}
+
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum Mode {
     /// Closed loop: completed commands per second
@@ -72,15 +115,18 @@ pub(crate) enum Mode {
     Latency(LatencyLoad),
     /// Commands for offline servers: accepted per second, memory each, kill -9, time until ready, drained
     Backlog(BacklogLoad),
+    /// kill -9 under load, again and again: acknowledged and missing, confirmed and delivered again
+    Crash(CrashLoad),
 }
 
 impl Mode {
     /// All of them, small enough for a run in seconds.
-    pub(crate) fn tiny() -> [Mode; 3] {
+    pub(crate) fn tiny() -> [Mode; 4] {
         [
             Mode::Throughput(ThroughputLoad::tiny()),
             Mode::Latency(LatencyLoad::tiny()),
             Mode::Backlog(BacklogLoad::tiny()),
+            Mode::Crash(CrashLoad::tiny()),
         ]
     }
 
@@ -89,6 +135,7 @@ impl Mode {
             Mode::Throughput(_) => "throughput",
             Mode::Latency(_) => "latency",
             Mode::Backlog(_) => "backlog",
+            Mode::Crash(_) => "crash",
         }
     }
 
@@ -98,6 +145,7 @@ impl Mode {
             Mode::Throughput(load) => load.servers,
             Mode::Latency(load) => load.servers,
             Mode::Backlog(load) => load.servers,
+            Mode::Crash(load) => load.servers,
         }
     }
 
@@ -106,6 +154,7 @@ impl Mode {
             Mode::Throughput(load) => load.json(),
             Mode::Latency(load) => load.json(),
             Mode::Backlog(load) => load.json(),
+            Mode::Crash(load) => load.json(),
         }
     }
 }

@@ -84,14 +84,14 @@ impl System for Beanstalkd {
 
     async fn consumers<R: Runner>(
         &self,
-        _quiet: bool,
+        quiet: bool,
         mut runner: impl FnMut() -> R,
     ) -> Result<Self::Consumers, CliError> {
         let (go, going) = watch::channel(false);
         let mut tasks = JoinSet::new();
         for server in 0..self.servers {
             let socket = pipe::connect(self.peer.port()).await?;
-            tasks.spawn(consuming(socket, server, runner(), going.clone()));
+            tasks.spawn(consuming(socket, server, runner(), going.clone(), quiet));
         }
         Ok((go, tasks))
     }
@@ -109,8 +109,12 @@ impl System for Beanstalkd {
         Some(self.peer.disk_bytes())
     }
 
-    fn kill_and_restart(&mut self) -> Result<Duration, CliError> {
-        self.peer.kill_and_restart()
+    fn kill(&mut self) -> Result<(), CliError> {
+        self.peer.kill()
+    }
+
+    fn restart(&mut self) -> Result<Duration, CliError> {
+        self.peer.restart()
     }
 }
 
@@ -155,12 +159,20 @@ impl Publisher for TubePublisher {
     }
 }
 
-/// The consumer of one tube, from when it may until it is dropped.
-async fn consuming<R: Runner>(socket: TcpStream, server: usize, runner: R, mut going: watch::Receiver<bool>) {
+/// The consumer of one tube, from when it may until it is dropped. Says why it ended, unless it is to be quiet.
+async fn consuming<R: Runner>(
+    socket: TcpStream,
+    server: usize,
+    runner: R,
+    mut going: watch::Receiver<bool>,
+    quiet: bool,
+) {
     if going.wait_for(|going| *going).await.is_ok() {
         let mut consumer = Consumer { socket, runner, input: BytesMut::new() };
         let Err(reason) = consumer.consume(server).await;
-        anstream::eprintln!("the consumer of tube s.{server} ended: {reason}");
+        if !quiet {
+            anstream::eprintln!("the consumer of tube s.{server} ended: {reason}");
+        }
     }
 }
 

@@ -95,9 +95,8 @@ impl<P: Program> Peer<P> {
         load::disk_bytes(&self.folder.data())
     }
 
-    /// `kill -9` of all its processes, then a start on the same data and port; how long until it serves.
-    pub(crate) fn kill_and_restart(&mut self) -> Result<Duration, CliError> {
-        self.kill()?;
+    /// Starts the killed one on the same data and port; how long until it serves.
+    pub(crate) fn restart(&mut self) -> Result<Duration, CliError> {
         let started = load::now();
         self.process = spawn(&self.program, &self.folder, self.port)?;
         self.wait_ready()?;
@@ -120,7 +119,7 @@ impl<P: Program> Peer<P> {
     }
 
     /// Kills the process and its children; they are gone when this returns.
-    fn kill(&mut self) -> Result<(), CliError> {
+    pub(crate) fn kill(&mut self) -> Result<(), CliError> {
         let failed = |error| CliError::local(format_args!("cannot kill {}", P::NAME), error);
         let children: Vec<Pid> = load::children(self.process.id())
             .into_iter()

@@ -3,11 +3,12 @@
 use fluxrelay::cli::{CliError, Fluxrelay, make_room};
 use fluxrelay::load::{System, Unexpected};
 
-use crate::args::{Common, Mode, PeersArgs};
+use crate::args::{Common, Mode, PeersArgs, Work};
 use crate::beanstalkd::Beanstalkd;
 use crate::figures::Figures;
 use crate::kind::Kind;
 use crate::nats::Nats;
+use crate::plot;
 use crate::postgres::Postgres;
 use crate::programs::Programs;
 use crate::redis::Redis;
@@ -16,32 +17,37 @@ use crate::table::Comparison;
 /// Measures what was asked for and prints it.
 pub(crate) async fn run(args: &PeersArgs) -> Result<(), CliError> {
     let common = &args.common;
-    if args.tiny && args.mode.is_some() {
+    if args.tiny && args.work.is_some() {
         return Err(CliError::usage("--tiny is all modes: give it or one of them"));
     }
     let programs = Programs::find(&common.systems, common.fluxrelay.as_deref())?;
-    let modes: Vec<Mode> = match &args.mode {
-        Some(mode) => vec![mode.clone()],
-        None => Mode::tiny().into(),
-    };
-    let rounds = if args.mode.is_some() { common.rounds } else { 1 };
+    match &args.work {
+        Some(Work::Plot(args)) => plot::run(args, common, &programs).await,
+        Some(Work::Compare(mode)) => {
+            compare(std::slice::from_ref(mode), common.rounds, common, &programs).await
+        }
+        None => compare(&Mode::tiny(), 1, common, &programs).await,
+    }
+}
+
+/// Compares in these modes.
+async fn compare(modes: &[Mode], rounds: u32, common: &Common, programs: &Programs) -> Result<(), CliError> {
     let mut documents = Vec::new();
-    for mode in &modes {
-        make_room(mode.servers())?;
+    for mode in modes {
         let mut comparison = Comparison::new(mode, &common.systems);
         for round in 1..=rounds {
             for kind in &common.systems {
                 if !common.json {
                     anstream::eprintln!("{} {round} of {rounds}: {}", mode.name(), kind.name());
                 }
-                let figures = measure(*kind, mode, &programs, common).await?;
+                let figures = measure(*kind, mode, programs, common).await?;
                 comparison.add(*kind, figures);
             }
         }
         if common.json {
             documents.push(comparison.json());
         } else {
-            comparison.print(&programs)?;
+            comparison.print(programs)?;
         }
     }
     match documents.len() {
@@ -51,15 +57,21 @@ pub(crate) async fn run(args: &PeersArgs) -> Result<(), CliError> {
     }
 }
 
-fn print_json(document: &serde_json::Value) -> Result<(), CliError> {
+pub(crate) fn print_json(document: &serde_json::Value) -> Result<(), CliError> {
     use std::io::Write;
     Ok(writeln!(anstream::stdout().lock(), "{document:#}")?)
 }
 
 /// One run of one system, which is started for it and gone after it.
-async fn measure(kind: Kind, mode: &Mode, programs: &Programs, common: &Common) -> Result<Figures, CliError> {
+pub(crate) async fn measure(
+    kind: Kind,
+    mode: &Mode,
+    programs: &Programs,
+    common: &Common,
+) -> Result<Figures, CliError> {
     let (data_in, quiet) = (common.data_in.as_deref(), common.json);
     let (program, servers) = (programs.of(kind), mode.servers());
+    make_room(servers)?;
     match kind {
         Kind::Fluxrelay => {
             // A command that is lost here or comes twice is an error and not a figure.
@@ -89,6 +101,10 @@ async fn load<S: System<Error = CliError>>(
             ((&found).into(), found.check())
         }
         Mode::Backlog(load) => {
+            let found = load.run(&mut system, quiet).await?;
+            ((&found).into(), found.check())
+        }
+        Mode::Crash(load) => {
             let found = load.run(&mut system, quiet).await?;
             ((&found).into(), found.check())
         }

@@ -1,6 +1,6 @@
 //! What one run of one system found, as named figures.
 
-use fluxrelay::load::{Backlog, Latency, Quantiles, Spent, Throughput};
+use fluxrelay::load::{Backlog, Crash, Latency, Quantiles, Spent, Throughput};
 
 /// A figure: its name in words, its value, its unit.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +15,16 @@ pub(crate) struct Figure {
 pub(crate) struct Figures(pub(crate) Vec<Figure>);
 
 impl Figures {
+    /// The value of a figure.
+    pub(crate) fn value(&self, name: &str) -> Option<f64> {
+        self.0.iter().find(|figure| figure.name == name).map(|figure| figure.value)
+    }
+
+    /// Whether there is none of something.
+    pub(crate) fn is_without(&self, name: &str) -> bool {
+        self.value(name).is_none_or(|value| value == 0.0)
+    }
+
     fn add(&mut self, name: &'static str, unit: &'static str, value: f64) {
         self.0.push(Figure { name, unit, value });
     }
@@ -72,6 +82,7 @@ impl From<&Backlog> for Figures {
             ("memory", found.memory),
             ("memory at rest", found.memory_at_rest),
             ("disk", found.disk),
+            ("disk at rest", found.disk_at_rest),
             ("memory after restart", found.memory_after),
         ] {
             if let Some(bytes) = bytes {
@@ -83,6 +94,21 @@ impl From<&Backlog> for Figures {
         figures.add("drained", "commands/s", found.drained);
         figures.add("drained, logins included", "commands/s", found.drained_with_logins);
         figures.faults(found.refused, found.missing, found.twice);
+        figures
+    }
+}
+
+impl From<&Crash> for Figures {
+    fn from(found: &Crash) -> Figures {
+        let mut figures = Figures::default();
+        let ready = found.ready.iter().map(std::time::Duration::as_secs_f64);
+        figures.add("kills", "", found.ready.len() as f64);
+        figures.add("acknowledged", "commands", found.acknowledged as f64);
+        figures.add("publishes without an answer", "commands", found.unanswered as f64);
+        figures.add("missing", "commands", found.missing as f64);
+        figures.add("confirmed and delivered again", "commands", found.again_confirmed as f64);
+        figures.add("unconfirmed and delivered again", "commands", found.again_unconfirmed as f64);
+        figures.add("ready after kill -9, longest", "s", ready.fold(0.0, f64::max));
         figures
     }
 }

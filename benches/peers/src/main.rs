@@ -9,6 +9,7 @@ mod figures;
 mod kind;
 mod nats;
 mod pipe;
+mod plot;
 mod postgres;
 mod programs;
 mod redis;

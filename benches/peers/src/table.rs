@@ -134,7 +134,7 @@ fn lines(out: &mut impl Write, headings: &[String], rows: &[Vec<String>]) -> std
 }
 
 /// The middle one, or the mean of the two in the middle; `None` of nothing.
-fn median(mut values: Vec<f64>) -> Option<f64> {
+pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {

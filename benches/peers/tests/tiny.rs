@@ -35,17 +35,37 @@ fn every_system_that_is_here_is_measured_and_nothing_is_left_behind() {
     let hint = "`cargo test -p fluxrelay -p fluxrelay-peers` builds the fluxrelay that it needs";
     assert!(output.status.success(), "{}({hint})", text(&output.stderr));
     let modes: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    for (mode, figure) in
-        [(0, "completed_commands_per_s"), (1, "receipt_p50_ms"), (2, "drained_commands_per_s")]
-    {
+    for (mode, figure) in [
+        (0, "completed_commands_per_s"),
+        (1, "receipt_p50_ms"),
+        (2, "drained_commands_per_s"),
+        (3, "acknowledged_commands"),
+    ] {
         for name in &names {
             let medians = &modes[mode]["systems"][name]["medians"];
             assert!(medians[figure].as_f64().is_some_and(|value| value > 0.0), "{name}: {medians}");
             assert_eq!(medians["missing_commands"], 0.0, "{name}: {medians}");
+            assert!(
+                mode != 3 || medians["confirmed_and_delivered_again_commands"] == 0.0 || *name == "nats",
+                "{name}: {medians}"
+            );
         }
     }
     let left: Vec<_> = std::fs::read_dir(folder.path()).expect("our own folder").collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn curves_are_drawn() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let into = folder.path().join("curves").to_string_lossy().into_owned();
+    let points = ["--curves", "latency,servers", "--most", "500", "--seconds", "1", "--rounds", "1"];
+    let output = peers(&[&["plot", &into, "--systems", "fluxrelay"], &points[..]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for name in ["latency.svg", "servers.svg", "curves.json"] {
+        let drawn = std::fs::read_to_string(folder.path().join("curves").join(name)).expect(name);
+        assert!(drawn.contains("fluxrelay"), "{name}: {drawn}");
+    }
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! The broker under test: a child process on a temporary data directory, or one that runs already.
 
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::setup::Setup;
 use crate::cli::clock;
 use crate::cli::exit::CliError;
 use crate::cli::rest::{Rest, read_secret};
@@ -33,7 +35,7 @@ struct Own {
     binary: PathBuf,
     process: Child,
     data: TempDir,
-    secure: bool,
+    environment: Vec<(&'static str, String)>,
 }
 
 /// What a broker said when it began to serve.
@@ -50,22 +52,23 @@ impl Broker {
         Ok(Broker { url: url.trim_end_matches('/').to_owned(), key: key.to_owned(), tls, own: None })
     }
 
-    /// Starts one from this binary, once `prepare` has filled its data directory; that is removed with it. A `secure` one
-    /// speaks TLS with a certificate of its own.
+    /// Starts one from this binary, once `prepare` has filled its data directory; that is removed with it.
     pub(super) fn start<T>(
         binary: &Path,
-        data_in: Option<&Path>,
-        secure: bool,
+        setup: &Setup<'_>,
         prepare: impl FnOnce(&Path) -> Result<T, CliError>,
     ) -> Result<(Broker, T), CliError> {
-        let made = match data_in {
+        let made = match setup.data_in {
             Some(folder) => tempfile::Builder::new().prefix("fluxrelay-bench-").tempdir_in(folder),
             None => tempfile::Builder::new().prefix("fluxrelay-bench-").tempdir(),
         };
         let data = made.map_err(|error| CliError::local("cannot make a data directory", error))?;
         let prepared = prepare(data.path())?;
-        let Spawned { process, url, fingerprint } = spawn(binary, data.path(), "127.0.0.1:0", secure)?;
-        let own = Own { binary: binary.to_owned(), process, data, secure };
+        let mut environment = setup.environment.clone();
+        environment.push(("FLUXRELAY_TLS_SELF_SIGNED", setup.tls.to_string()));
+        let spawned = spawn(binary, data.path(), "127.0.0.1:0", &environment)?;
+        let Spawned { process, url, fingerprint } = spawned;
+        let own = Own { binary: binary.to_owned(), process, data, environment };
         let key = read_secret(&own.data.path().join("admin.key"))?;
         let trust = fingerprint.map(|fingerprint| ClientTls::new(&Trust::Fingerprint(fingerprint)));
         let tls = trust.transpose().map_err(|error| CliError::local("cannot use TLS", error))?;
@@ -75,6 +78,17 @@ impl Broker {
     /// `http://host:port` or `https://host:port`.
     pub(super) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The same one, reached through another address; its process is not measured. Without TLS.
+    pub(super) fn behind(&self, door: SocketAddr) -> Broker {
+        Broker { url: format!("http://{door}"), key: self.key.clone(), tls: None, own: None }
+    }
+
+    /// Where it listens.
+    pub(super) fn address(&self) -> Result<SocketAddr, CliError> {
+        let address = self.url.split_once("://").and_then(|(_, address)| address.parse().ok());
+        address.ok_or_else(|| CliError::unexpected(format!("{} has no address", self.url)))
     }
 
     /// Its admin key.
@@ -102,9 +116,8 @@ impl Broker {
         self.own.as_ref().map(|own| disk_bytes(own.data.path()))
     }
 
-    /// `kill -9`, then a start on the same data directory and port; how long until it is ready.
-    pub(super) fn kill_and_restart(&mut self) -> Result<Duration, CliError> {
-        self.kill()?;
+    /// Starts the killed one again, on the same data directory and port; how long until it is ready.
+    pub(super) fn restart_and_wait(&mut self) -> Result<Duration, CliError> {
         let started = clock::now();
         self.restart()?;
         let rest = self.rest()?;
@@ -124,7 +137,7 @@ impl Broker {
     pub(super) fn restart(&mut self) -> Result<(), CliError> {
         let address = self.url.split_once("://").map_or("", |(_, address)| address).to_owned();
         let own = self.own()?;
-        let spawned = spawn(&own.binary, own.data.path(), &address, own.secure)?;
+        let spawned = spawn(&own.binary, own.data.path(), &address, &own.environment)?;
         own.process = spawned.process;
         Ok(())
     }
@@ -149,7 +162,12 @@ impl Drop for Own {
     }
 }
 
-fn spawn(binary: &Path, data: &Path, listen: &str, secure: bool) -> Result<Spawned, CliError> {
+fn spawn(
+    binary: &Path,
+    data: &Path,
+    listen: &str,
+    environment: &[(&'static str, String)],
+) -> Result<Spawned, CliError> {
     let cannot = |error| CliError::local(format_args!("cannot start {}", binary.display()), error);
     let mut process = Command::new(binary)
         .args(["serve", "--listen", listen, "--data-dir"])
@@ -158,7 +176,7 @@ fn spawn(binary: &Path, data: &Path, listen: &str, secure: bool) -> Result<Spawn
         .env("FLUXRELAY_LOG", "warn")
         // What one store may take is not what is measured.
         .env("FLUXRELAY_STORE_COMMANDS_PER_SECOND", "0")
-        .env("FLUXRELAY_TLS_SELF_SIGNED", secure.to_string())
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

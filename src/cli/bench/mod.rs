@@ -1,11 +1,12 @@
 //! `fluxrelay bench`: end to end over real sockets, with the client library, against a broker in a process of its own.
 //!
 //! Every mode checks what it measures: a command that is lost or comes twice is an error, not a figure. What throughput,
-//! latency and backlog put on the broker is `load`, which puts it on other systems too (benches/peers).
+//! latency, backlog and crash put on the broker is `load`, which puts it on other systems too (benches/peers).
 
 mod args;
 mod backlog;
 mod broker;
+mod crash;
 mod fleet;
 mod forged;
 mod idle;
@@ -13,13 +14,15 @@ mod latency;
 mod metrics;
 mod probe;
 mod report;
+mod setup;
+mod soak;
 mod sockets;
 mod storm;
 mod system;
 mod throughput;
 mod trickle;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -29,15 +32,16 @@ use super::exit::CliError;
 use super::output;
 use super::tls::TlsArgs;
 use crate::credentials::HashCost;
-use crate::load::{BacklogLoad, LatencyLoad, ThroughputLoad, Unexpected};
+use crate::load::{BacklogLoad, CrashLoad, LatencyLoad, ThroughputLoad, Unexpected};
 use crate::priority;
 pub(super) use args::BenchArgs;
 use args::{
-    BacklogArgs, BenchMode, BenchTarget, IdleArgs, LatencyArgs, OwnBroker, StormArgs, ThroughputArgs,
+    BacklogArgs, BenchMode, BenchTarget, CrashArgs, IdleArgs, LatencyArgs, OwnBroker, SoakArgs, StormArgs,
+    ThroughputArgs,
 };
 use broker::Broker;
-use fleet::Registered;
 use report::Report;
+use setup::Setup;
 pub use sockets::make_room;
 pub use system::{Fluxrelay, FluxrelayPublisher};
 
@@ -56,8 +60,10 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
             Some(BenchMode::Throughput(mode)) => mode.target.json,
             Some(BenchMode::Latency(mode)) => mode.target.json,
             Some(BenchMode::Backlog(mode)) => mode.own.json,
+            Some(BenchMode::Crash(mode)) => mode.own.json,
             Some(BenchMode::Idle(mode)) => mode.own.json,
             Some(BenchMode::Storm(mode)) => mode.own.json,
+            Some(BenchMode::Soak(mode)) => mode.own.json,
             None => false,
         };
     let mut reports = Vec::new();
@@ -99,18 +105,32 @@ async fn measure(mode: &BenchMode, quiet: bool) -> Result<Report, CliError> {
             let mut broker = Fluxrelay::start(&this_binary()?, data_in, servers, quiet)?;
             backlog::run(&mut broker, args, quiet).await
         }
+        BenchMode::Crash(args) => {
+            let (data_in, servers) = (args.own.data_in.as_deref(), args.load.servers);
+            let mut broker = Fluxrelay::start(&this_binary()?, data_in, servers, quiet)?;
+            crash::run(&mut broker, args, quiet).await
+        }
         BenchMode::Idle(args) => {
             let setup = Setup { tls: args.tls, ..Setup::cheap(args.own.data_in.as_deref(), args.servers) };
-            let (broker, servers) = own(&setup, quiet)?;
+            let (broker, servers) = setup.start(&this_binary()?, quiet)?;
             idle::run(&broker, servers, args, quiet).await
         }
         BenchMode::Storm(args) => {
-            let forged = if args.forged > 0 { forged::AT_ONCE } else { 0 };
-            sockets::make_room(args.servers + forged)?;
+            let others = if args.forged > 0 { forged::AT_ONCE } else { 0 };
             let cost = if args.expired { HashCost::STANDARD } else { HashCost::TINY };
             let cheap = Setup::cheap(args.own.data_in.as_deref(), args.servers);
-            let (mut broker, servers) = own(&Setup { tls: true, cost, ..cheap }, quiet)?;
+            let setup = Setup { tls: true, others, cost, ..cheap };
+            let (mut broker, servers) = setup.start(&this_binary()?, quiet)?;
             storm::run(&mut broker, servers, args, quiet).await
+        }
+        BenchMode::Soak(args) => {
+            let retry = ("FLUXRELAY_RETRY_DELAYS_SECONDS", args.retry_after.to_string());
+            let cheap = Setup::cheap(args.own.data_in.as_deref(), args.servers);
+            // Those behind the door have two connections more.
+            let others = 2 * args.servers.div_ceil(soak::CUT_OF);
+            let setup = Setup { others, environment: vec![retry], ..cheap };
+            let (broker, servers) = setup.start(&this_binary()?, quiet)?;
+            soak::run(&Fluxrelay::new(broker, servers), args, quiet).await
         }
     }
 }
@@ -126,31 +146,6 @@ fn target(target: &BenchTarget, servers: u32, quiet: bool) -> Result<Fluxrelay, 
         }
         _ => Fluxrelay::start(&this_binary()?, target.data_in.as_deref(), servers, quiet),
     }
-}
-
-/// A broker of the bench's own, to be made.
-struct Setup<'a> {
-    data_in: Option<&'a Path>,
-    servers: u32,
-    /// Of the servers' tokens.
-    cost: HashCost,
-    tls: bool,
-}
-
-impl Setup<'_> {
-    /// Without TLS, with logins that cost next to nothing.
-    fn cheap(data_in: Option<&Path>, servers: u32) -> Setup<'_> {
-        Setup { data_in, servers, cost: HashCost::TINY, tls: false }
-    }
-}
-
-/// A broker of the bench's own. Blocking calls are of no concern before the measurement.
-fn own(setup: &Setup<'_>, quiet: bool) -> Result<(Broker, Vec<Registered>), CliError> {
-    sockets::make_room(setup.servers)?;
-    let runtime = tokio::runtime::Handle::current();
-    let prepare = |data: &Path| runtime.block_on(fleet::prepare(data, setup.servers, setup.cost, quiet));
-    let binary = this_binary()?;
-    tokio::task::block_in_place(|| Broker::start(&binary, setup.data_in, setup.tls, prepare))
 }
 
 fn this_binary() -> Result<PathBuf, CliError> {
@@ -176,9 +171,19 @@ fn tiny() -> Vec<BenchMode> {
         BenchMode::Throughput(ThroughputArgs { load: ThroughputLoad::tiny(), target: target() }),
         BenchMode::Latency(LatencyArgs { load: LatencyLoad::tiny(), target: target() }),
         BenchMode::Backlog(BacklogArgs { load: BacklogLoad::tiny(), own: own() }),
+        BenchMode::Crash(CrashArgs { load: CrashLoad::tiny(), own: own() }),
         idle(false),
         idle(true),
         storm(50, false),
         storm(0, true),
+        BenchMode::Soak(SoakArgs {
+            servers: 16,
+            rate: Some(1000),
+            bytes: 128,
+            cuts: 10,
+            retry_after: 1,
+            duration,
+            own: own(),
+        }),
     ]
 }

@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use super::broker::Broker;
 use super::fleet::{self, Registered};
-use super::sockets;
+use super::setup::Setup;
 use crate::cli::exit::CliError;
 use crate::client::{
     DeliveredCommand, Order, OrderCommand, PluginClient, PluginHandler, PublishError, PublisherClient,
 };
 use crate::client::{Report as Outcome, Servers};
-use crate::credentials::HashCost;
 use crate::ids::{Seq, ServerId};
 use crate::limits::WINDOW_MAX;
 use crate::load::{Publisher, Refused, Runner, System, Usage};
@@ -36,17 +35,24 @@ impl Fluxrelay {
         servers: u32,
         quiet: bool,
     ) -> Result<Fluxrelay, CliError> {
-        sockets::make_room(servers)?;
-        let runtime = tokio::runtime::Handle::current();
-        let prepare = |data: &Path| runtime.block_on(fleet::prepare(data, servers, HashCost::TINY, quiet));
-        let started = tokio::task::block_in_place(|| Broker::start(binary, data_in, false, prepare));
-        started.map(|(broker, servers)| Fluxrelay::new(broker, servers))
+        let (broker, servers) = Setup::cheap(data_in, servers).start(binary, quiet)?;
+        Ok(Fluxrelay::new(broker, servers))
     }
 
     /// A broker whose servers are registered.
     pub(super) fn new(broker: Broker, servers: Vec<Registered>) -> Fluxrelay {
         let ids = servers.iter().map(|server| server.id).collect();
         Fluxrelay { broker, servers, ids }
+    }
+
+    /// Its broker.
+    pub(super) fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// Its servers.
+    pub(super) fn registered(&self) -> &[Registered] {
+        &self.servers
     }
 
     /// Takes the servers away again, from a broker that goes on without the bench.
@@ -98,8 +104,16 @@ impl System for Fluxrelay {
         self.broker.disk_bytes()
     }
 
-    fn kill_and_restart(&mut self) -> Result<Duration, CliError> {
-        self.broker.kill_and_restart()
+    fn cut(&self, consumers: Vec<PluginClient>) {
+        consumers.iter().for_each(PluginClient::abort);
+    }
+
+    fn kill(&mut self) -> Result<(), CliError> {
+        self.broker.kill()
+    }
+
+    fn restart(&mut self) -> Result<Duration, CliError> {
+        self.broker.restart_and_wait()
     }
 }
 

@@ -20,11 +20,14 @@ pub(super) struct Consumer<R> {
 }
 
 impl<R: Runner> Consumer<R> {
-    /// Consumes from when it may until it is dropped. What is left when its connection ends shows in the figures.
-    pub(super) async fn run(mut self, mut going: watch::Receiver<bool>) {
+    /// Consumes from when it may until it is dropped. What is left when its connection ends shows in the figures; and says so,
+    /// unless it is to be quiet.
+    pub(super) async fn run(mut self, mut going: watch::Receiver<bool>, quiet: bool) {
         if going.wait_for(|going| *going).await.is_ok() {
             let Err(reason) = self.consume().await;
-            anstream::eprintln!("the consumer of {} ended: {reason}", self.subject);
+            if !quiet {
+                anstream::eprintln!("the consumer of {} ended: {reason}", self.subject);
+            }
         }
     }
 

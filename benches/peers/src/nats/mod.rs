@@ -131,7 +131,7 @@ impl System for Nats {
 
     async fn consumers<R: Runner>(
         &self,
-        _quiet: bool,
+        quiet: bool,
         mut runner: impl FnMut() -> R,
     ) -> Result<Self::Consumers, CliError> {
         let (go, going) = watch::channel(false);
@@ -139,7 +139,7 @@ impl System for Nats {
         for server in 0..self.servers {
             let socket = pipe::connect(self.peer.port()).await?;
             let consumer = Consumer { socket, subject: format!("d.{server}"), runner: runner() };
-            tasks.spawn(consumer.run(going.clone()));
+            tasks.spawn(consumer.run(going.clone(), quiet));
         }
         Ok((go, tasks))
     }
@@ -157,8 +157,12 @@ impl System for Nats {
         Some(self.peer.disk_bytes())
     }
 
-    fn kill_and_restart(&mut self) -> Result<Duration, CliError> {
-        self.peer.kill_and_restart()
+    fn kill(&mut self) -> Result<(), CliError> {
+        self.peer.kill()
+    }
+
+    fn restart(&mut self) -> Result<Duration, CliError> {
+        self.peer.restart()
     }
 }
 

@@ -112,8 +112,15 @@ pub(super) async fn inserting(gateway: Arc<Gateway>, mut client: Client) {
     }
 }
 
-/// Deletes on one connection, and has what it deletes run by the runner of its server.
-pub(super) async fn deleting<R: Runner>(gateway: Arc<Gateway>, mut client: Client, runners: Arc<[Mutex<R>]>) {
+/// Deletes on one connection, and has what it deletes run by its runner of that server: each connection has runners of its own,
+/// since it commits when it commits. Says why it ended, unless it is to be
+/// quiet.
+pub(super) async fn deleting<R: Runner>(
+    gateway: Arc<Gateway>,
+    mut client: Client,
+    mut runners: Vec<R>,
+    quiet: bool,
+) {
     let mut going = gateway.deleting.subscribe();
     if going.wait_for(|going| *going).await.is_err() {
         return;
@@ -123,7 +130,7 @@ pub(super) async fn deleting<R: Runner>(gateway: Arc<Gateway>, mut client: Clien
         client.query("BEGIN").await?;
         loop {
             let inserted = gateway.inserted.notified();
-            let count = delete(&mut client, &runners).await?;
+            let count = delete(&mut client, &mut runners).await?;
             if count == 0 {
                 // Either way there is a look.
                 let _ = tokio::time::timeout(LOOK_INTERVAL, inserted).await;
@@ -131,18 +138,20 @@ pub(super) async fn deleting<R: Runner>(gateway: Arc<Gateway>, mut client: Clien
         }
     };
     let ended: Result<(), String> = work.await;
-    if let Err(reason) = ended {
+    if let Err(reason) = ended
+        && !quiet
+    {
         anstream::eprintln!("a connection of the gateway ended: {reason}");
     }
 }
 
 /// One transaction: rows out, run, commit. Begins the next one in the same message. Gives the number of rows.
-async fn delete<R: Runner>(client: &mut Client, runners: &[Mutex<R>]) -> Result<usize, String> {
+async fn delete<R: Runner>(client: &mut Client, runners: &mut [R]) -> Result<usize, String> {
     let mut rows: Vec<(usize, String)> = Vec::new();
     let row = |server, text| rows.push((server as usize, text));
     client.run(1, |out| put_number(out, DELETE_MAX), row).await?;
-    rows.iter().for_each(|(server, text)| runners[*server].lock().run(std::iter::once(text.as_str())));
+    rows.iter().for_each(|(server, text)| runners[*server].run(std::iter::once(text.as_str())));
     client.query("COMMIT; BEGIN").await?;
-    rows.iter().for_each(|(server, _)| runners[*server].lock().confirmed(1));
+    rows.iter().for_each(|(server, _)| runners[*server].confirmed(1));
     Ok(rows.len())
 }

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use fluxrelay::cli::CliError;
 use fluxrelay::load::{Publisher, Refused, Runner, System, Usage};
-use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use crate::child::Peer;
@@ -84,14 +83,14 @@ impl System for Postgres {
 
     async fn consumers<R: Runner>(
         &self,
-        _quiet: bool,
+        quiet: bool,
         mut runner: impl FnMut() -> R,
     ) -> Result<Deleting, CliError> {
-        let runners: Arc<[Mutex<R>]> = (0..self.servers).map(|_| Mutex::new(runner())).collect();
         let mut tasks = JoinSet::new();
         for _ in 0..CONNECTIONS {
             let client = Client::connect(self.peer.port()).await?;
-            tasks.spawn(deleting(Arc::clone(&self.gateway), client, Arc::clone(&runners)));
+            let runners = (0..self.servers).map(|_| runner()).collect();
+            tasks.spawn(deleting(Arc::clone(&self.gateway), client, runners, quiet));
         }
         Ok(Deleting { gateway: Arc::clone(&self.gateway), _tasks: tasks })
     }
@@ -109,8 +108,12 @@ impl System for Postgres {
         Some(self.peer.disk_bytes())
     }
 
-    fn kill_and_restart(&mut self) -> Result<Duration, CliError> {
-        self.peer.kill_and_restart()
+    fn kill(&mut self) -> Result<(), CliError> {
+        self.peer.kill()
+    }
+
+    fn restart(&mut self) -> Result<Duration, CliError> {
+        self.peer.restart()
     }
 }
 

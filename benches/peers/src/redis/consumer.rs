@@ -24,6 +24,8 @@ pub(super) struct Consumer<R> {
     out: BytesMut,
     /// Acknowledged and not trimmed away.
     untrimmed: u64,
+    /// Reads what an earlier connection of this consumer was given and did not acknowledge.
+    from_before: bool,
 }
 
 /// Answers that are to come before the next entries.
@@ -35,14 +37,18 @@ struct Expected {
 
 impl<R: Runner> Consumer<R> {
     pub(super) fn new(socket: TcpStream, key: String, runner: R) -> Consumer<R> {
-        Consumer { socket, key, runner, input: BytesMut::new(), out: BytesMut::new(), untrimmed: 0 }
+        let (input, out) = (BytesMut::new(), BytesMut::new());
+        Consumer { socket, key, runner, input, out, untrimmed: 0, from_before: true }
     }
 
-    /// Consumes from when it may until it is dropped. What is left when its connection ends shows in the figures.
-    pub(super) async fn run(mut self, mut going: watch::Receiver<bool>) {
+    /// Consumes from when it may until it is dropped. What is left when its connection ends shows in the figures; and says so,
+    /// unless it is to be quiet.
+    pub(super) async fn run(mut self, mut going: watch::Receiver<bool>, quiet: bool) {
         if going.wait_for(|going| *going).await.is_ok() {
             let Err(reason) = self.consume().await;
-            anstream::eprintln!("the consumer of {} ended: {reason}", self.key);
+            if !quiet {
+                anstream::eprintln!("the consumer of {} ended: {reason}", self.key);
+            }
         }
     }
 
@@ -54,15 +60,18 @@ impl<R: Runner> Consumer<R> {
                 [b"XREADGROUP", b"GROUP", b"g", b"c", b"COUNT", READ_MAX, b"BLOCK", b"0", b"STREAMS", key];
             head(&mut self.out, read.len() + 1);
             read.iter().for_each(|word| bulk(&mut self.out, word));
-            bulk(&mut self.out, b">");
+            bulk(&mut self.out, if self.from_before { b"0" } else { b">" });
             let written = self.socket.write_all_buf(&mut self.out).await;
             written.map_err(|error| error.to_string())?;
             if expected.acknowledged > 0 {
-                self.receive(|_, value| expect_number(&value, expected.acknowledged)).await?;
+                let all = |number| number == expected.acknowledged;
+                self.receive(|_, value| expect_number(&value, all)).await?;
                 self.runner.confirmed(expected.acknowledged);
             }
             if expected.trimmed > 0 {
-                self.receive(|_, value| expect_number(&value, expected.trimmed)).await?;
+                // Those that a connection before had left go with them.
+                let all = |number| number >= expected.trimmed;
+                self.receive(|_, value| expect_number(&value, all)).await?;
             }
             expected = self.receive(Self::take).await?;
         }
@@ -71,6 +80,9 @@ impl<R: Runner> Consumer<R> {
     /// Runs what a read has found, and says so in the next write.
     fn take(parts: &mut Parts<'_, R>, value: Value<'_>) -> Result<Expected, String> {
         let (ids, texts) = entries(value)?;
+        if ids.is_empty() && std::mem::take(parts.from_before) {
+            return Ok(Expected::default());
+        }
         parts.runner.run(texts.iter().copied());
         let Some(beyond) = ids.last().and_then(|last| next_id(last)) else {
             return Err("a read was answered without entries".into());
@@ -99,6 +111,7 @@ impl<R: Runner> Consumer<R> {
                     key: self.key.as_bytes(),
                     out: &mut self.out,
                     untrimmed: &mut self.untrimmed,
+                    from_before: &mut self.from_before,
                 };
                 let taken = take(&mut parts, value)?;
                 let _ = self.input.split_to(length);
@@ -126,12 +139,13 @@ struct Parts<'a, R> {
     key: &'a [u8],
     out: &'a mut BytesMut,
     untrimmed: &'a mut u64,
+    from_before: &'a mut bool,
 }
 
-fn expect_number(value: &Value<'_>, expected: u64) -> Result<(), String> {
+fn expect_number(value: &Value<'_>, expected: impl Fn(u64) -> bool) -> Result<(), String> {
     match value {
-        Value::Number(number) if *number == expected as i64 => Ok(()),
-        other => Err(format!("{expected} were to be acknowledged or trimmed, the answer was {other:?}")),
+        Value::Number(number) if u64::try_from(*number).is_ok_and(expected) => Ok(()),
+        other => Err(format!("entries were to be acknowledged or trimmed, the answer was {other:?}")),
     }
 }
 

@@ -109,7 +109,7 @@ impl System for Redis {
 
     async fn consumers<R: Runner>(
         &self,
-        _quiet: bool,
+        quiet: bool,
         mut runner: impl FnMut() -> R,
     ) -> Result<Self::Consumers, CliError> {
         let (go, going) = watch::channel(false);
@@ -117,7 +117,7 @@ impl System for Redis {
         for server in 0..self.keys.len() {
             let socket = pipe::connect(self.peer.port()).await?;
             let consumer = Consumer::new(socket, self.keys[server].clone(), runner());
-            tasks.spawn(consumer.run(going.clone()));
+            tasks.spawn(consumer.run(going.clone(), quiet));
         }
         Ok((go, tasks))
     }
@@ -135,8 +135,12 @@ impl System for Redis {
         Some(self.peer.disk_bytes())
     }
 
-    fn kill_and_restart(&mut self) -> Result<Duration, CliError> {
-        self.peer.kill_and_restart()
+    fn kill(&mut self) -> Result<(), CliError> {
+        self.peer.kill()
+    }
+
+    fn restart(&mut self) -> Result<Duration, CliError> {
+        self.peer.restart()
     }
 }
 
