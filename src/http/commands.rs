@@ -14,6 +14,7 @@ use super::{HttpState, fields, paths, servers};
 use crate::broker::BrokerError;
 use crate::engine::{CommandRow, HistoryEntry, OnDoubt, Operation, Refusal, Status};
 use crate::ids::{CommandId, ServerId};
+use crate::protocol::check;
 
 /// What happens when nobody can say whether a started command ran.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -134,11 +135,10 @@ impl From<&CommandRow> for CommandView {
     }
 }
 
-/// Metadata as JSON. What came over another door and is not JSON is given as a string, so that the answer is JSON.
+/// Metadata as JSON. What an earlier version took and not every parser reads is given as text, so that the answer can be read.
 fn raw_metadata(text: &str) -> Box<RawValue> {
-    RawValue::from_string(text.to_owned()).unwrap_or_else(|_| {
-        serde_json::value::to_raw_value(text).expect("a string is always representable as JSON")
-    })
+    let json = check::metadata(text).ok().and_then(|()| RawValue::from_string(text.to_owned()).ok());
+    json.unwrap_or_else(|| serde_json::value::to_raw_value(text).expect("a text is JSON as a string"))
 }
 
 /// A page of commands.
@@ -303,4 +303,19 @@ pub(super) async fn resend(
     PathId(id): PathId,
 ) -> Result<Json<CommandView>, Problem> {
     operate(&state, &caller, &id, Operation::Resend).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_that_not_every_parser_reads_is_given_as_text() {
+        let kept = r#"{"price": 12345678901234567890.123}"#;
+        assert_eq!(raw_metadata(kept).get(), kept);
+        for stored in [r#"{"a":1e999}"#, r#"{"a":"\ud800"}"#, "no JSON"] {
+            let given: serde_json::Value = serde_json::from_str(raw_metadata(stored).get()).unwrap();
+            assert_eq!(given, stored);
+        }
+    }
 }

@@ -174,7 +174,10 @@ pub fn stage(text: &str) -> Result<(), Invalid> {
 pub fn metadata(json: &str) -> Result<(), Invalid> {
     length("metadata", json, 1, METADATA_BYTES_MAX)?;
     if !is_object(json) {
-        return Err(invalid("metadata", Why::Because("is not a JSON object of at most 32 levels")));
+        return Err(invalid(
+            "metadata",
+            Why::Because("is not a JSON object of at most 32 levels that any parser reads"),
+        ));
     }
     Ok(())
 }

@@ -37,7 +37,10 @@ fn labels() {
     );
     assert_eq!(metadata("{\"payment\":9}"), Ok(()));
     assert!(metadata(&format!("{{\"m\":\"{}\"}}", "m".repeat(2041))).is_err());
-    assert_eq!(said(metadata("[1]")), "invalid_field: metadata: is not a JSON object of at most 32 levels");
+    assert_eq!(
+        said(metadata("[1]")),
+        "invalid_field: metadata: is not a JSON object of at most 32 levels that any parser reads"
+    );
 }
 
 #[test]
