@@ -63,7 +63,8 @@ pub trait PluginHandler: Send + 'static {
     /// `reports`; the rest is reported later through [`PluginClient::report`].
     fn run(&mut self, commands: Vec<DeliveredCommand>, reports: &mut Vec<Report>);
 
-    /// The broker has confirmed the reports on these: they are durable there and will not be delivered again.
+    /// The broker has confirmed the reports on these: they are durable there and will not be delivered again. Or it has no use
+    /// for them, because it knew of the end before the connection was made.
     fn confirmed(&mut self, _commands: &[Seq]) {}
 }
 

@@ -332,6 +332,11 @@ impl<H: PluginHandler> PluginTask<H> {
 
     /// The broker has taken note of everything that the hello said.
     async fn on_welcome(&mut self, epoch: SessionEpoch, mut forget: Vec<Seq>) -> Result<(), End> {
+        let is_finished = |seq: &Seq| matches!(self.ledger.entry(*seq), Some(Entry::Finished(_)));
+        let finished: Vec<Seq> = forget.iter().copied().filter(is_finished).collect();
+        if !finished.is_empty() {
+            self.handler.confirmed(&finished);
+        }
         forget.append(&mut self.session.in_doubt);
         self.with_ledger(move |ledger| ledger.forget(&forget)).await?;
         let finished = |(seq, entry): (Seq, &Entry)| matches!(entry, Entry::Finished(_)).then_some(seq);

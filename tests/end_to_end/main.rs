@@ -10,6 +10,7 @@ mod ledger;
 mod patience;
 #[path = "../support/pki.rs"]
 mod pki;
+mod played;
 #[cfg(feature = "quic")]
 mod quic;
 mod quotas;

@@ -1,188 +1,21 @@
 //! The clients against a broker that is played by hand: what they repeat, what they never do twice.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use fluxrelay::client::{
-    BackoffOptions, ClientState, DeliveredCommand, EventPlace, Happening, Order, Outcome, Player,
-    PluginClient, PluginOptions, PublisherClient, PublisherEvent, PublisherOptions, Report, Servers,
+    ClientState, DeliveredCommand, EventPlace, Happening, Order, Outcome, Player, PluginClient,
+    PluginHandler, PluginOptions, PublisherEvent, Report, Servers,
 };
-use fluxrelay::limits::FRAME_BYTES_MAX;
+use fluxrelay::ids::Seq;
 use fluxrelay::protocol::{
-    Code, CommandRef, Credential, DeliveryRef, EventRef, List, PlayersKind, PluginWelcome, PublisherWelcome,
-    Request, Response, TicketRef, VERSION, What,
+    Code, CommandRef, EventRef, List, PlayersKind, Request, Response, TicketRef, What,
 };
-use futures_util::{SinkExt, StreamExt};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
 
+use crate::played::{Broker, request, shown};
 use crate::relay::{eventually, soon};
-
-/// The server's side of an upgrade, by hand.
-pub(crate) async fn upgraded(mut stream: TcpStream) -> WebSocketStream<TcpStream> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(soon("the head", stream.read_u8()).await.unwrap());
-    }
-    let head = String::from_utf8(head).unwrap();
-    let is_key = |line: &&str| line.to_ascii_lowercase().starts_with("sec-websocket-key: ");
-    let (_, key) = head.lines().find(is_key).unwrap().split_once(": ").unwrap();
-    let answer = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Protocol: fluxrelay.v1\r\nSec-WebSocket-Accept: {}\r\n\r\n",
-        derive_accept_key(key.as_bytes())
-    );
-    stream.write_all(answer.as_bytes()).await.unwrap();
-    WebSocketStream::from_raw_socket(stream, Role::Server, None).await
-}
-
-struct Broker(TcpListener);
-
-/// One connection of a client.
-struct Peer {
-    socket: WebSocketStream<TcpStream>,
-    frames: VecDeque<Bytes>,
-}
-
-fn request(frame: &Bytes) -> Request<'_> {
-    Request::decode(frame, FRAME_BYTES_MAX).unwrap().unwrap().0
-}
-
-impl Broker {
-    async fn listen() -> Broker {
-        Broker(TcpListener::bind("127.0.0.1:0").await.unwrap())
-    }
-
-    fn url(&self) -> String {
-        format!("ws://{}", self.0.local_addr().unwrap())
-    }
-
-    fn plugin(&self) -> PluginOptions {
-        PluginOptions { backoff: quick(), ..PluginOptions::new(self.url(), "srv_7.secret") }
-    }
-
-    fn publisher(&self) -> PublisherClient {
-        let options =
-            PublisherOptions { backoff: quick(), ..PublisherOptions::new(self.url(), "key_1.secret") };
-        PublisherClient::start(options).unwrap()
-    }
-
-    /// The next connection and its hello.
-    async fn accept(&self) -> (Peer, Bytes) {
-        let (stream, _) = soon("a connection", self.0.accept()).await.unwrap();
-        let mut peer = Peer { socket: upgraded(stream).await, frames: VecDeque::new() };
-        let hello = peer.next().await;
-        (peer, hello)
-    }
-
-    /// The next plugin, welcomed; and its hello.
-    async fn welcome_plugin(&self, forget: &[u64]) -> (Peer, Bytes) {
-        let (mut peer, hello) = self.accept().await;
-        let forget = forget.to_vec();
-        let welcome = PluginWelcome {
-            version: VERSION,
-            epoch: 1,
-            heartbeat_ms: 10_000,
-            forget: List::from(&forget),
-            ..PluginWelcome::default()
-        };
-        peer.send(&[Response::PluginWelcome(welcome)]).await;
-        (peer, hello)
-    }
-
-    /// The next plugin, given this ticket; and the credential in its hello.
-    async fn give_ticket(&self, ticket: &[u8]) -> (Peer, Option<Vec<u8>>) {
-        let (mut peer, hello) = self.accept().await;
-        let welcome = PluginWelcome {
-            version: VERSION,
-            epoch: 1,
-            heartbeat_ms: 10_000,
-            ticket: TicketRef(ticket),
-            ..PluginWelcome::default()
-        };
-        peer.send(&[Response::PluginWelcome(welcome)]).await;
-        (peer, shown(&hello))
-    }
-
-    async fn welcome_publisher(&self) -> Peer {
-        let (mut peer, _) = self.accept().await;
-        let welcome = PublisherWelcome {
-            version: VERSION,
-            store: 3,
-            heartbeat_ms: 10_000,
-            publishes_in_flight_max: 2,
-            ..PublisherWelcome::default()
-        };
-        peer.send(&[Response::PublisherWelcome(welcome)]).await;
-        peer
-    }
-}
-
-fn quick() -> BackoffOptions {
-    BackoffOptions { first: Duration::from_millis(5), longest: Duration::from_millis(50) }
-}
-
-impl Peer {
-    async fn next(&mut self) -> Bytes {
-        loop {
-            if let Some(frame) = self.frames.pop_front() {
-                return frame;
-            }
-            match soon("a frame", self.socket.next()).await {
-                Some(Ok(Message::Binary(mut message))) => {
-                    while !message.is_empty() {
-                        let (_, length) = Request::decode(&message, FRAME_BYTES_MAX).unwrap().unwrap();
-                        self.frames.push_back(message.split_to(length));
-                    }
-                }
-                Some(Ok(_)) => {}
-                end => panic!("the client closed: {end:?}"),
-            }
-        }
-    }
-
-    async fn send(&mut self, responses: &[Response<'_>]) {
-        let mut frames = BytesMut::new();
-        responses.iter().for_each(|response| response.encode(&mut frames).unwrap());
-        self.socket.send(Message::Binary(frames.freeze())).await.unwrap();
-    }
-
-    async fn deliver(&mut self, commands: &[(u64, u16)]) {
-        let commands: Vec<DeliveryRef<'_>> = commands
-            .iter()
-            .map(|(id, attempt)| DeliveryRef {
-                id: *id,
-                attempt: *attempt,
-                require_online: false,
-                rerun: false,
-                text: "say hi",
-                player: None,
-            })
-            .collect();
-        self.send(&[Response::Deliver { commands: List::from(&commands) }]).await;
-    }
-
-    /// The next batch: its number, and what it reports.
-    async fn results(&mut self) -> (u64, Vec<(u64, u16, Outcome)>) {
-        let frame = self.next().await;
-        let Request::Results { batch, results } = request(&frame) else { panic!("{:?}", request(&frame)) };
-        (batch, results.iter().map(|result| (result.id, result.attempt, result.outcome)).collect())
-    }
-
-    /// The next publish: its number and key.
-    async fn publish(&mut self) -> (u64, String) {
-        let frame = self.next().await;
-        let Request::Publish(publish) = request(&frame) else { panic!("{:?}", request(&frame)) };
-        (publish.request, publish.order.key.unwrap().to_owned())
-    }
-}
 
 type Ran = Arc<Mutex<Vec<(u64, u16)>>>;
 
@@ -247,6 +80,37 @@ async fn what_is_not_confirmed_is_named_and_reported_again() {
     assert_eq!(*ran.lock().unwrap(), [(64, 1), (65, 3), (66, 1)]);
 }
 
+/// Runs everything at once, and notes what is confirmed.
+struct Confirmed(Arc<Mutex<Vec<u64>>>);
+
+impl PluginHandler for Confirmed {
+    fn run(&mut self, commands: Vec<DeliveredCommand>, reports: &mut Vec<Report>) {
+        reports.extend(commands.iter().map(|command| command.completed(None)));
+    }
+
+    fn confirmed(&mut self, commands: &[Seq]) {
+        self.0.lock().unwrap().extend(commands.iter().map(|seq| seq.0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_that_the_broker_has_already_counts_as_confirmed() {
+    let broker = Broker::listen().await;
+    let confirmed = Arc::new(Mutex::new(Vec::new()));
+    let _client = PluginClient::start(broker.plugin(), Confirmed(Arc::clone(&confirmed))).await.unwrap();
+    let (mut peer, _) = broker.welcome_plugin(&[]).await;
+    peer.deliver(&[(64, 1), (65, 1)]).await;
+    assert_eq!(peer.results().await.1.len(), 2);
+    drop(peer);
+    // The confirmation was lost with the connection; the next welcome says the same.
+    let (mut peer, _) = broker.welcome_plugin(&[64]).await;
+    let (batch, results) = peer.results().await;
+    assert_eq!(results.len(), 1, "65 is reported again");
+    peer.send(&[Response::Confirm { batch }]).await;
+    eventually("two confirmations", async || confirmed.lock().unwrap().len() == 2).await;
+    assert_eq!(*confirmed.lock().unwrap(), [64, 65]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn reports_soon_after_others_go_together() {
     let broker = Broker::listen().await;
@@ -284,7 +148,7 @@ async fn what_still_runs_is_named_as_started_and_reported_on_the_new_connection(
     let Request::PluginHello(hello) = request(&hello) else { panic!() };
     assert_eq!(hello.started.iter().collect::<Vec<_>>(), [64, 65]);
     assert!(hello.in_doubt.is_empty() && hello.finished.is_empty() && hello.held.is_empty());
-    client.report(Report::new(fluxrelay::ids::Seq(65), 1, Outcome::Completed)).unwrap();
+    client.report(Report::new(Seq(65), 1, Outcome::Completed)).unwrap();
     assert_eq!(peer.results().await, (1, vec![(65, 1, Outcome::Completed)]));
 }
 
@@ -306,18 +170,6 @@ async fn players_are_in_the_hello_and_changes_follow() {
     let (_peer, hello) = broker.welcome_plugin(&[]).await;
     let Request::PluginHello(hello) = request(&hello) else { panic!() };
     assert_eq!(hello.players.unwrap().len(), 2);
-}
-
-/// The ticket in a hello.
-fn shown(hello: &Bytes) -> Option<Vec<u8>> {
-    let Request::PluginHello(hello) = request(hello) else { panic!("not a plugin's hello") };
-    match hello.credential {
-        Credential::None => None,
-        Credential::Ticket(ticket) => Some(ticket.to_vec()),
-        Credential::Token(_) | Credential::TicketAndToken { .. } => {
-            panic!("the token belongs in the upgrade request")
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -367,7 +219,7 @@ async fn a_go_away_is_kept_to() {
 async fn who_is_told_before_the_upgrade_when_to_come_back_waits_so_long() {
     let broker = Broker::listen().await;
     let client = PluginClient::start(broker.plugin(), noting(&Ran::default(), true)).await.unwrap();
-    let (mut stream, _) = soon("a socket", broker.0.accept()).await.unwrap();
+    let (mut stream, _) = soon("a socket", broker.socket()).await.unwrap();
     let answer = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n";
     stream.write_all(answer).await.unwrap();
     let mut state = client.state();

@@ -16,9 +16,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
+use crate::played::upgraded;
 use crate::raw::{Raw, plugin_hello};
 use crate::relay::{Relay, soon};
-use crate::scripted::upgraded;
 
 fn idle(_: Vec<DeliveredCommand>, _: &mut Vec<Report>) {}
 
