@@ -75,7 +75,8 @@ pub(super) struct CommandBody {
     /// A label that is kept and given back, for example `initial`, `renewal`, `refund`; 0 to 64 bytes.
     #[schema(max_length = 64)]
     stage: Option<String>,
-    /// Any JSON object, kept and given back as it was written; 2048 bytes at most.
+    /// A JSON object, kept and given back as it was written: 2048 bytes and 32 levels at most, no number beyond a double, no
+    /// half of a surrogate pair.
     #[schema(value_type = Option<Object>)]
     metadata: Option<Box<RawValue>>,
 }

@@ -4,8 +4,8 @@
 //! ThroughputLoad, LatencyLoad, BacklogLoad, CrashLoad     what is to be measured, as flags
 //!        │ run(system)
 //!        ▼
-//! closed loop, open loop, backlog  ──▶  Publisher (order ─▶ durable answer)   one implementation for each system:
-//!        │                         ◀──  Runner    (received, confirmed)       fluxrelay's in cli/bench, its peers' in benches/peers
+//! closed loop, open loop, backlog, crash  ──▶  Publisher (order ─▶ durable answer)   one implementation for each system:
+//!        │                                ◀──  Runner    (received, confirmed)       fluxrelay's in cli/bench, its peers' in benches/peers
 //!        ▼
 //! Throughput, Latency, Backlog, Crash                     what was found, lost and doubled commands among it
 //! ```

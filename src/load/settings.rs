@@ -20,7 +20,7 @@ pub struct ThroughputLoad {
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub in_flight: u32,
     /// Bytes of each command
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(16..=4096))]
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(17..=4096))]
     pub bytes: u32,
     /// How long to measure, after a warm-up of a quarter of it
     #[arg(long, default_value = "20s", value_name = "SPAN", value_parser = values::span)]
@@ -40,7 +40,7 @@ pub struct LatencyLoad {
     #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rate: u32,
     /// Bytes of each command
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(16..=4096))]
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(17..=4096))]
     pub bytes: u32,
     /// How long to measure, after a warm-up of a quarter of it
     #[arg(long, default_value = "20s", value_name = "SPAN", value_parser = values::span)]
@@ -63,7 +63,7 @@ pub struct BacklogLoad {
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub in_flight: u32,
     /// Bytes of each command
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(16..=4096))]
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(17..=4096))]
     pub bytes: u32,
     /// Commands in each order, for as many different servers
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=200))]

@@ -93,8 +93,7 @@ pub trait Runner: Send + 'static {
     fn run<'t>(&mut self, texts: impl Iterator<Item = &'t str>);
 
     /// The system has confirmed so many acknowledgements more, in the order in which the commands were run: these will not
-    /// come again. Where a system confirms none,
-    /// they count as confirmed when they are sent.
+    /// come again. Where a system confirms none, they count as confirmed when they are sent.
     fn confirmed(&mut self, count: u64);
 }
 

@@ -167,7 +167,8 @@ pub fn stage(text: &str) -> Result<(), Invalid> {
     label("stage", text, 1, STAGE_BYTES_MAX)
 }
 
-/// A command's metadata: a JSON object as text, 1 to `METADATA_BYTES_MAX` bytes, at most 32 levels deep.
+/// A command's metadata: a JSON object as text, 1 to `METADATA_BYTES_MAX` bytes, at most 32 levels deep, that any parser
+/// reads: no number beyond a double, no half of a surrogate pair.
 ///
 /// # Errors
 /// `invalid_field` for `metadata`.

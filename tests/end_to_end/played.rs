@@ -133,6 +133,11 @@ pub(crate) fn quick() -> BackoffOptions {
 }
 
 impl Peer {
+    /// Whether the connection ends without a goodbye.
+    pub(crate) async fn is_cut(&mut self) -> bool {
+        matches!(soon("the end", self.socket.next()).await, None | Some(Err(_)))
+    }
+
     pub(crate) async fn next(&mut self) -> Bytes {
         loop {
             if let Some(frame) = self.frames.pop_front() {

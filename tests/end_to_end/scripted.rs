@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fluxrelay::client::{
-    ClientState, DeliveredCommand, EventPlace, Happening, Order, Outcome, Player, PluginClient,
+    ClientError, ClientState, DeliveredCommand, EventPlace, Happening, Order, Outcome, Player, PluginClient,
     PluginHandler, PluginOptions, PublisherEvent, Report, Servers,
 };
 use fluxrelay::ids::Seq;
@@ -109,6 +109,19 @@ async fn a_report_that_the_broker_has_already_counts_as_confirmed() {
     peer.send(&[Response::Confirm { batch }]).await;
     eventually("two confirmations", async || confirmed.lock().unwrap().len() == 2).await;
     assert_eq!(*confirmed.lock().unwrap(), [64, 65]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_aborted_says_nothing_more() {
+    let broker = Broker::listen().await;
+    let ran = Ran::default();
+    let client = PluginClient::start(broker.plugin(), noting(&ran, false)).await.unwrap();
+    let (mut peer, _) = broker.welcome_plugin(&[]).await;
+    peer.deliver(&[(64, 1)]).await;
+    eventually("a run", async || ran.lock().unwrap().len() == 1).await;
+    client.abort();
+    assert!(peer.is_cut().await, "as if the process had died: no results, no close");
+    assert!(matches!(soon("the end", client.ended()).await, ClientError::Stopped));
 }
 
 #[tokio::test(flavor = "multi_thread")]
