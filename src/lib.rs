@@ -38,7 +38,8 @@
 //! * State is a fold of changes: a step decides on a change, applies it, and recovery applies the same changes
 //!   through the same code.
 //! * Nothing that promises leaves a shard before the frame that it rests on is durable (`engine/outbox.rs`).
-//! * A shard is stepped by one thread; shards share no lock and no counter on a command's path.
+//! * A shard is stepped by one thread; shards share no lock and no counter on a command's path but for the group commit, which
+//!   the first of them that comes makes for all (`broker/group_commit.rs`): a thread of its own would be woken for each.
 //! * A text leaves memory only when the store at rest has it as it is; a shard that needs one asks, and goes on (`engine/texts.rs`).
 //! * Rows at rest carry the command's revision; a change at or below it is a no-op, so checkpoints need no pause.
 //! * Wire, memory and disk are three formats: rkyv only in `storage/record*`, wire bytes only in `protocol/`.

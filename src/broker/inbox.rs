@@ -1,6 +1,7 @@
 //! The way into a shard's thread: one channel, bounded by permits so that async senders can wait for room.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -37,6 +38,8 @@ pub(super) enum Envelope {
     Connect { conn: ConnId, server: ServerId, hello: Box<Hello>, mailbox: Arc<Mailbox> },
     /// This frame is durable.
     Durable { frame: FrameNo },
+    /// A look at [`Outlet::must_commit`] is due.
+    Commit,
     /// Everything sent before this has been handled once it answers.
     Barrier(Sender<()>),
     /// Start a checkpoint and send its parts there; the first answer is the frame at which totals are exact.
@@ -57,20 +60,23 @@ type Posted = (Envelope, u32);
 pub(super) struct Inbox {
     sender: Sender<Posted>,
     room: Arc<Semaphore>,
+    commits: Arc<AtomicBool>,
 }
 
 /// The receiving side.
 pub(super) struct Outlet {
     receiver: Receiver<Posted>,
     room: Arc<Semaphore>,
+    commits: Arc<AtomicBool>,
     /// Room of messages that were taken, not given back yet: many at once cost one lock.
     owed: usize,
 }
 
 pub(super) fn inbox() -> (Inbox, Outlet) {
     let (sender, receiver) = crossbeam_channel::unbounded();
-    let room = Arc::new(Semaphore::new(ROOM));
-    (Inbox { sender, room: Arc::clone(&room) }, Outlet { receiver, room, owed: 0 })
+    let (room, commits) = (Arc::new(Semaphore::new(ROOM)), Arc::default());
+    let inbox = Inbox { sender, room: Arc::clone(&room), commits: Arc::clone(&commits) };
+    (inbox, Outlet { receiver, room, commits, owed: 0 })
 }
 
 impl Inbox {
@@ -85,6 +91,12 @@ impl Inbox {
     pub(super) fn send_now(&self, envelope: Envelope) {
         // A shard that has ended needs no message any more.
         let _ = self.sender.send((envelope, 0));
+    }
+
+    /// Something waits for the journal, and this shard's thread is to commit it: before what waits in here.
+    pub(super) fn commit(&self) {
+        self.commits.store(true, Ordering::Release);
+        self.send_now(Envelope::Commit);
     }
 
     /// Messages waiting now.
@@ -109,6 +121,11 @@ impl Outlet {
         })
     }
 
+    /// Whether [`Inbox::commit`] was called since the last time.
+    pub(super) fn must_commit(&self) -> bool {
+        self.commits.load(Ordering::Relaxed) && self.commits.swap(false, Ordering::Acquire)
+    }
+
     fn give_back(&mut self) {
         if self.owed > 0 {
             self.room.add_permits(std::mem::take(&mut self.owed));
@@ -122,14 +139,13 @@ impl Drop for Outlet {
     }
 }
 
-/// A message to the journal's thread.
+/// A message to the journal.
 pub(super) enum ToJournal {
     /// Store it with the next group commit.
     Append(EncodedFrame),
     /// Forget commits up to this one.
     Trim(CommitNo),
-    /// Answer with the latest commit, once the shards have been told of it.
+    /// Answer with the latest commit, once the shards have been told of it. The one that makes the commit is not told: it acts
+    /// on it before it takes its next message, which comes to the same for who sends it one after this answer.
     Barrier(Sender<CommitNo>),
-    /// End, after what was sent before.
-    Stop,
 }

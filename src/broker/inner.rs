@@ -1,4 +1,4 @@
-//! What all parts of the broker share: the ways to the threads, and nothing that a command's path locks.
+//! What all parts of the broker share: the ways to the threads, and the journal, which is all of it that a command's path locks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +10,8 @@ use tokio::sync::{oneshot, watch};
 use super::clock::Clock;
 use super::digest::canonical;
 use super::events::EventHub;
-use super::inbox::{Envelope, Inbox, ToJournal};
+use super::group_commit::SharedJournal;
+use super::inbox::{Envelope, Inbox};
 use super::keeper::ToKeeper;
 use super::limited::Limited;
 use super::quotas::{QuotaSettings, Quotas};
@@ -25,11 +26,11 @@ use crate::engine::{Counters, Input, KeyDigest, NewCommand, NewOrder, OrderRow, 
 use crate::ids::{ConnId, OrderId, ServerId, ShardNo, StoreId};
 use crate::limits::ORDER_COMMANDS_MAX;
 use crate::storage::mirror::Mirror;
-use crate::storage::{Rest, StorageError};
+use crate::storage::{LogJournal, Rest, StorageError};
 
 pub(crate) struct Inner {
     pub(super) shards: Vec<Inbox>,
-    pub(super) journal: Sender<ToJournal>,
+    pub(super) journal: SharedJournal<LogJournal>,
     pub(super) keeper: Sender<ToKeeper>,
     pub(super) texts: Sender<Option<Wanted>>,
     pub(super) rest: Arc<dyn Rest>,

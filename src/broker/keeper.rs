@@ -25,6 +25,8 @@ use crate::time::{Millis, UnixMs};
 const JOURNAL_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// How often the journal's size is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Without a commit for so long, the journal does what it has put off.
+const IDLE_AFTER: Millis = Millis::seconds(1);
 /// Parts on their way from the shards.
 const PARTS_MAX: usize = 16;
 /// Rows removed in one transaction at the end of their retention.
@@ -72,7 +74,11 @@ fn serve(
     messages: &Receiver<ToKeeper>,
     inner: &Arc<Inner>,
 ) -> Result<(), StorageError> {
+    let mut quiet = Quiet::new(inner.clock.now());
     loop {
+        if quiet.is_due(inner.journal_stats.messages(), inner.clock.now()) {
+            inner.journal.rest()?;
+        }
         let stop = match messages.recv_timeout(LOOK_EVERY) {
             Err(RecvTimeoutError::Timeout) => false,
             // Whoever asked may have gone away; then nobody needs the answer.
@@ -92,6 +98,30 @@ fn serve(
         };
         if !keeper.look(inner.clock.now(), stop, inner, &mut Blocking)? {
             return Ok(());
+        }
+    }
+}
+
+/// Notices, once each time, that nothing came to the journal for a while.
+struct Quiet {
+    came: u64,
+    since: UnixMs,
+    noticed: bool,
+}
+
+impl Quiet {
+    fn new(now: UnixMs) -> Quiet {
+        Quiet { came: 0, since: now, noticed: false }
+    }
+
+    /// So much came up to now.
+    fn is_due(&mut self, came: u64, now: UnixMs) -> bool {
+        if came != self.came {
+            *self = Quiet { came, ..Quiet::new(now) };
+        }
+        !self.noticed && {
+            self.noticed = now - self.since >= IDLE_AFTER;
+            self.noticed
         }
     }
 }
@@ -191,15 +221,21 @@ fn checkpoint(lines: &impl Lines, wait: &mut impl Wait) -> Result<Option<()>, St
     for shard in lines.shards() {
         shard.send_now(Envelope::Plain(Input::CheckpointDone));
     }
-    let _ = lines.journal().send(ToJournal::Trim(upto));
+    to_journal(lines, ToJournal::Trim(upto));
     lines.journal_stats().checkpoints.fetch_add(1, Ordering::Relaxed);
     Ok(Some(()))
+}
+
+fn to_journal(lines: &impl Lines, message: ToJournal) {
+    if lines.to_journal(message) {
+        lines.commit(None);
+    }
 }
 
 /// The latest commit of which every shard has handled its part, handovers to others included.
 fn handled_by_all(lines: &impl Lines, wait: &mut impl Wait) -> Option<CommitNo> {
     let (sender, answer) = bounded(1);
-    let _ = lines.journal().send(ToJournal::Barrier(sender));
+    to_journal(lines, ToJournal::Barrier(sender));
     let upto = wait.receive(&answer)?;
     let (sender, done): (Sender<()>, _) = bounded(lines.shards().len());
     for shard in lines.shards() {
@@ -211,4 +247,27 @@ fn handled_by_all(lines: &impl Lines, wait: &mut impl Wait) -> Option<CommitNo> 
         count += 1;
     }
     (count == lines.shards().len()).then_some(upto)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quiet_is_noticed_once() {
+        let mut quiet = Quiet::new(UnixMs(0));
+        let looks = [
+            (0, 999),
+            (0, 1000),
+            (0, 5000),
+            (1, 5250),
+            (1, 6000),
+            (2, 6250),
+            (2, 7249),
+            (2, 7250),
+            (2, 9000),
+        ];
+        let due = looks.map(|(came, now)| quiet.is_due(came, UnixMs(now)));
+        assert_eq!(due, [false, true, false, false, false, false, false, true, false]);
+    }
 }

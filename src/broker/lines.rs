@@ -5,16 +5,15 @@
 
 use std::sync::Arc;
 
-use crossbeam_channel::Sender;
-
 use super::Inner;
+use super::group_commit::Committed;
 use super::inbox::{Inbox, ToJournal};
 use super::mailbox::{Mailbox, ToPeer};
 use super::request::Published;
 use super::stats::JournalStats;
 use super::texts_thread::Wanted;
 use crate::engine::Event;
-use crate::ids::OrderId;
+use crate::ids::{FrameNo, OrderId, ShardNo};
 use crate::storage::{Rest, StorageError};
 use crate::time::UnixMs;
 
@@ -22,8 +21,12 @@ use crate::time::UnixMs;
 pub(super) trait Lines {
     /// The ways into the shards.
     fn shards(&self) -> &[Inbox];
-    /// The way into the journal.
-    fn journal(&self) -> &Sender<ToJournal>;
+    /// Adds a message to those that wait for the journal. True = the caller has to [`Lines::commit`] soon.
+    #[must_use]
+    fn to_journal(&self, message: ToJournal) -> bool;
+    /// Commits what waits for the journal; only for whoever was told to. It takes as long as a sync. The latest frame of the
+    /// shard `own` that became durable by it is the answer; all other shards are told of theirs.
+    fn commit(&self, own: Option<ShardNo>) -> Option<FrameNo>;
     /// What journal and keeper count.
     fn journal_stats(&self) -> &JournalStats;
     /// The store at rest.
@@ -47,8 +50,22 @@ impl Lines for Arc<Inner> {
         &self.shards
     }
 
-    fn journal(&self) -> &Sender<ToJournal> {
-        &self.journal
+    fn to_journal(&self, message: ToJournal) -> bool {
+        self.journal.send(message)
+    }
+
+    fn commit(&self, own: Option<ShardNo>) -> Option<FrameNo> {
+        let Committed { own: durable, all, failed } = self.journal.commit(own, self);
+        if let Some(error) = failed {
+            self.fail(error);
+        }
+        if !all {
+            // In turns, so that no shard commits for the others all the time. If that one has ended all are ending, and what is
+            // left is committed last of all.
+            let next = own.map_or(0, |own| usize::from(own.0) + 1) % self.shards.len();
+            self.shards[next].commit();
+        }
+        durable
     }
 
     fn journal_stats(&self) -> &JournalStats {

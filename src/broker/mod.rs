@@ -1,22 +1,23 @@
 //! Threads, routing, group commit over shards, the clock, shutdown: everything between pure engine and sockets.
 //!
 //! ```text
-//! connections, calls ─▶ inbox ─▶ shard thread ─▶ journal thread ─▶ "durable" ─▶ shard thread ─▶ mailboxes, callers
+//! connections, calls ─▶ inbox ─▶ shard thread ─▶ group commit ─▶ "durable" ─▶ shard threads ─▶ mailboxes, callers
 //!                                     ├─ parts of a checkpoint ─▶ keeper thread ─▶ store at rest, trim the journal
 //!                                     └─ texts that are due ─▶ texts thread ─▶ store at rest ─▶ shard thread
 //! ```
 
 mod announced;
 mod backups;
+mod baton;
 mod care;
 mod clock;
 mod cursor;
 mod digest;
 mod events;
+mod group_commit;
 mod handle;
 mod inbox;
 mod inner;
-mod journal_thread;
 mod keeper;
 mod limited;
 mod lines;

@@ -1,6 +1,8 @@
-//! Drives one shard: takes messages, steps the shard, carries its outputs away, sends its frames to the journal.
+//! Drives one shard: takes messages, steps the shard, carries its outputs away, brings its frames to the journal and, if
+//! nobody else is at it, into a commit.
 //!
-//! The only thread that touches its `Shard`. It never waits for a disk, a socket or another shard.
+//! The only thread that touches its `Shard`. It waits for no socket and no other shard, and for the disk in a commit alone:
+//! what comes meanwhile waits for it, and most of that for the next one anyway.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,8 +26,10 @@ use crate::time::{Millis, UnixMs};
 
 /// Messages handled before outputs are carried away and a frame is submitted.
 const BATCH_MAX: usize = 512;
-/// Rows copied per turn of a checkpoint.
+/// Rows of a part of a checkpoint.
 const EXPORT_ROWS: usize = 256;
+/// Parts that are copied in one turn. A turn may take as long as a sync, in which more rows change than one part has.
+const EXPORT_PARTS: usize = 16;
 /// The longest sleep, so that a wrong timer is only late.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// How often a part of a checkpoint that found no room is offered again.
@@ -53,6 +57,8 @@ pub(super) struct ShardThread<L> {
     in_flight: usize,
     last_frame: FrameNo,
     durable: FrameNo,
+    /// Something of its own waits for the journal, and nobody else is at it.
+    commits: bool,
     export: Option<Export>,
     failed: bool,
 }
@@ -71,12 +77,35 @@ impl ShardThread<Arc<Inner>> {
         loop {
             self.finish_turn(now);
             self.lines.counters[usize::from(self.no.0)].lock().clone_from(&self.shard.counters());
-            let first = self.outlet.next(self.sleep(now));
+            let gather_until = self.commit();
             now = self.lines.clock.now();
-            if !self.turn(now, first, BATCH_MAX) {
-                return;
+            let wait = if gather_until.is_some() { Duration::ZERO } else { self.sleep(now) };
+            let mut first = self.outlet.next(wait);
+            loop {
+                if !self.turn(now, first, BATCH_MAX) {
+                    self.commit();
+                    return;
+                }
+                if gather_until.is_none_or(|until| self.lines.nanos() >= until) {
+                    break;
+                }
+                // The slower the disk, the more goes into the next frame.
+                let Some(next) = self.outlet.next(Duration::ZERO) else { break };
+                self.carry_outputs(now);
+                (first, now) = (Some(next), self.lines.clock.now());
             }
         }
+    }
+
+    /// Makes a commit if it has to. What waited for it is carried away at once; what comes now may be gathered for as long as the
+    /// commit took: until then, by [`Lines::nanos`]. `None`: there was none, or nothing of this shard in it.
+    fn commit(&mut self) -> Option<u64> {
+        let commits = self.outlet.must_commit() | std::mem::take(&mut self.commits);
+        let begun = commits.then(|| self.lines.nanos())?;
+        let frame = self.lines.commit(Some(self.no))?;
+        let took = self.lines.nanos() - begun;
+        self.on_own_durable(self.lines.clock.now(), frame);
+        Some(self.lines.nanos() + took)
     }
 }
 
@@ -105,6 +134,7 @@ impl<L: Lines> ShardThread<L> {
             in_flight: 0,
             last_frame,
             durable: last_frame,
+            commits: false,
             export: None,
             failed: false,
         }
@@ -115,7 +145,17 @@ impl<L: Lines> ShardThread<L> {
         self.carry_outputs(now);
         self.nudge(now);
         self.submit();
-        self.export_part();
+        for _ in 0..EXPORT_PARTS {
+            if !self.export_part() {
+                break;
+            }
+        }
+    }
+
+    /// A commit of this thread's own made this frame durable.
+    pub(super) fn on_own_durable(&mut self, now: UnixMs, frame: FrameNo) {
+        self.take(now, Envelope::Durable { frame });
+        self.carry_outputs(now);
     }
 
     /// Handles `first` and what waits behind it, `most` messages in all; false once it was told to stop.
@@ -190,6 +230,8 @@ impl<L: Lines> ShardThread<L> {
                 self.connections.insert(conn, mailbox);
                 self.step(now, Input::Connect { conn, server, hello });
             }
+            // A commit of this shard's own was ahead of the message.
+            Envelope::Durable { frame } if frame <= self.durable => {}
             Envelope::Durable { frame } => {
                 self.in_flight -= usize::try_from(frame.0 - self.durable.0).unwrap_or(usize::MAX);
                 self.durable = frame;
@@ -207,7 +249,7 @@ impl<L: Lines> ShardThread<L> {
             }
             Envelope::GoAway { spread_ms } => self.go_away(spread_ms),
             Envelope::Failed => self.fail(),
-            Envelope::Stop => {}
+            Envelope::Commit | Envelope::Stop => {}
         }
     }
 
@@ -230,7 +272,7 @@ impl<L: Lines> ShardThread<L> {
             let frame = self.encoder.encode(no, &changes);
             self.in_flight += 1;
             self.last_frame = no;
-            let _ = self.lines.journal().send(ToJournal::Append(frame));
+            self.commits |= self.lines.to_journal(ToJournal::Append(frame));
         }
     }
 
@@ -306,24 +348,26 @@ impl<L: Lines> ShardThread<L> {
         }
     }
 
-    /// Copies the next part of a checkpoint. The last part waits until what it contains is durable.
-    fn export_part(&mut self) {
-        let Some(export) = &mut self.export else { return };
+    /// Copies the next part of a checkpoint; false when there is none to copy now. The last part waits until what it contains
+    /// is durable.
+    fn export_part(&mut self) -> bool {
+        let Some(export) = &mut self.export else { return false };
         let Some(part) = export.held.take().or_else(|| self.shard.export(EXPORT_ROWS)) else {
             self.export = None;
-            return;
+            return false;
         };
         if part.last && part.contains > self.durable {
             export.held = Some(part);
-            return;
+            return false;
         }
         let last = part.last;
         match export.parts.try_send((self.no, part)) {
             Ok(()) if last => self.export = None,
-            Ok(()) => {}
+            Ok(()) => return true,
             Err(TrySendError::Full((_, part))) => export.held = Some(part),
             Err(TrySendError::Disconnected(_)) => self.export = None,
         }
+        false
     }
 
     fn go_away(&mut self, spread_ms: u32) {

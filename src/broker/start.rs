@@ -14,10 +14,10 @@ use tokio::sync::watch;
 use super::backups::Backups;
 use super::clock::Clock;
 use super::events::EventHub;
+use super::group_commit::{GroupCommit, SharedJournal};
 use super::handle::Handle;
-use super::inbox::{Envelope, Outlet, ToJournal, inbox};
+use super::inbox::{Envelope, Outlet, inbox};
 use super::inner::Inner;
-use super::journal_thread::GroupCommit;
 use super::keeper::{KeeperSettings, ToKeeper};
 use super::limited::Limited;
 use super::lines::Lines;
@@ -28,7 +28,7 @@ use super::registry::{FirstStart, Registry, RegistryOptions};
 use super::shard_thread::ShardThread;
 use super::space::Space;
 use super::stats::{DoorStats, JournalStats};
-use super::{journal_thread, keeper, space, texts_thread};
+use super::{keeper, space, texts_thread};
 use crate::credentials::HashCost;
 use crate::engine::{self, Counters, Output, Shard};
 use crate::ids::{FrameNo, ServerId, ShardNo, StoreId};
@@ -111,7 +111,6 @@ pub struct Running {
     failure: watch::Receiver<Option<StorageError>>,
     keeper: (Sender<ToKeeper>, JoinHandle<()>),
     shards: Vec<JoinHandle<()>>,
-    journal: JoinHandle<()>,
     texts: JoinHandle<()>,
     space: (Sender<()>, JoinHandle<()>),
 }
@@ -128,7 +127,6 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
     let backups = Backups::new(settings.data_dir.clone(), settings.backup_dir.clone(), source);
     let (to_keeper, messages): (_, Receiver<ToKeeper>) = unbounded();
     let (senders, outlets): (Vec<_>, Vec<_>) = shards.iter().map(|_| inbox()).unzip();
-    let (to_journal, from_shards) = unbounded();
     let (to_texts, wanted) = unbounded();
     let failure = watch::Sender::new(None);
     let failed = failure.subscribe();
@@ -138,7 +136,7 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
         quotas: Quotas::new(settings.quotas),
         quota_settings: settings.quotas,
         shards: senders,
-        journal: to_journal,
+        journal: SharedJournal::new(GroupCommit::new(journal, report.last_commit)),
         keeper: to_keeper.clone(),
         texts: to_texts,
         rest: Arc::new(rest),
@@ -158,12 +156,6 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
     owner.set(Arc::downgrade(&inner)).expect("the registry belongs to one broker");
     tokio::spawn(Arc::clone(&inner.hub).run());
     inner.look_at_space();
-    let last = report.last_commit;
-    let journal = {
-        let inner = Arc::clone(&inner);
-        let commit = GroupCommit::new(journal, last);
-        spawn("journal", move || journal_thread::run(commit, from_shards, inner))
-    };
     let threads = shard_threads(shards, outlets, &report, inner.clock.now(), &inner);
     let threads = (0..).zip(threads);
     let shards = threads.map(|(no, thread)| spawn(&format!("shard-{no}"), move || thread.run())).collect();
@@ -184,7 +176,6 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
         failure: failed,
         keeper: (to_keeper, keeper),
         shards,
-        journal,
         texts,
         space,
     })
@@ -433,8 +424,9 @@ impl Running {
         for shard in self.shards {
             let _ = shard.join();
         }
-        let _ = self.handle.inner.journal.send(ToJournal::Stop);
-        let _ = self.journal.join();
+        if let Some(error) = self.handle.inner.journal.end(&self.handle.inner) {
+            self.handle.inner.fail(error);
+        }
         let _ = self.handle.inner.texts.send(None);
         let _ = self.texts.join();
         let (stop, thread) = self.space;

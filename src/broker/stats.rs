@@ -87,7 +87,7 @@ impl DoorStats {
     }
 }
 
-/// What the journal's thread and the keeper count.
+/// What group commits and the keeper count.
 #[derive(Debug, Default)]
 pub(super) struct JournalStats {
     pub(super) commits: AtomicU64,
@@ -102,6 +102,11 @@ impl JournalStats {
     /// Bytes of the journal that no checkpoint has brought to the store at rest.
     pub(super) fn unwritten(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed).saturating_sub(self.bytes_at_rest.load(Ordering::Relaxed))
+    }
+
+    /// Grows with whatever the journal has to put off something for: commits, and checkpoints, which trim it.
+    pub(super) fn messages(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed) + self.checkpoints.load(Ordering::Relaxed)
     }
 
     pub(super) fn add_to(&self, snapshot: &mut Snapshot) {

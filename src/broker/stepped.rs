@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use redb::StorageBackend;
 use tokio::sync::oneshot;
 
+use super::group_commit::GroupCommit;
 use super::inbox::{Envelope, Inbox, ToJournal, inbox};
-use super::journal_thread::GroupCommit;
 use super::keeper::{Keeper, Wait};
 use super::lines::Lines;
 use super::mailbox::{Mailbox, ToPeer};
@@ -22,7 +22,7 @@ use super::start::{Settings, keeper_settings, recover, shard_threads};
 use super::stats::JournalStats;
 use super::texts_thread::{self, Wanted};
 use crate::engine::{Counters, Event, Hello, Input, NewOrder, Reply, ReplyTo};
-use crate::ids::{ConnId, OrderId, ServerId, ShardNo, StoreId};
+use crate::ids::{ConnId, FrameNo, OrderId, ServerId, ShardNo, StoreId};
 use crate::storage::{
     LogJournal, OpenOptions, RecoveryReport, RedbRest, Rest, StorageError, open_with_backends,
 };
@@ -69,8 +69,15 @@ impl Lines for Arc<SteppedLines> {
         &self.shards
     }
 
-    fn journal(&self) -> &Sender<ToJournal> {
-        &self.journal
+    /// Whoever owns it steps the journal, too.
+    fn to_journal(&self, message: ToJournal) -> bool {
+        // The other end goes away at the end only.
+        let _ = self.journal.send(message);
+        false
+    }
+
+    fn commit(&self, _: Option<ShardNo>) -> Option<FrameNo> {
+        None
     }
 
     fn journal_stats(&self) -> &JournalStats {
@@ -273,24 +280,22 @@ impl Stepped {
         self.messages.len()
     }
 
-    /// One turn of the journal's thread: takes `most` messages and commits what they bring.
-    pub fn step_journal(&mut self, most: usize) {
+    /// One group commit, by the thread of a shard or by the keeper: takes `most` messages and commits what they bring.
+    pub fn step_journal(&mut self, by: Option<ShardNo>, now: UnixMs, most: usize) {
         let Some(commit) = &mut self.commit else {
             // Nobody is answered any more.
             while self.messages.try_recv().is_ok() {}
             return;
         };
-        let mut go_on = Ok(true);
-        for _ in 0..most {
-            let Ok(message) = self.messages.try_recv() else { break };
-            go_on = commit.take(message, &self.lines);
-            if !matches!(go_on, Ok(true)) {
-                break;
+        let own = by.filter(|no| self.shards[usize::from(no.0)].is_some());
+        match commit.commit(self.messages.try_iter().take(most), own, &self.lines) {
+            Ok(frame) => {
+                let thread = own.and_then(|no| self.shards[usize::from(no.0)].as_mut());
+                if let Some((thread, frame)) = thread.zip(frame) {
+                    thread.on_own_durable(now, frame);
+                    thread.finish_turn(now);
+                }
             }
-        }
-        match go_on.and_then(|go_on| commit.make(&self.lines).map(|()| go_on)) {
-            Ok(true) => {}
-            Ok(false) => self.commit = None,
             Err(error) => {
                 self.lines.fail(error);
                 self.commit = None;
@@ -319,8 +324,8 @@ impl Stepped {
                 self.step_shard(no, now, usize::MAX);
             }
         }
-        let _ = self.lines.journal.send(ToJournal::Stop);
-        self.step_journal(usize::MAX);
+        self.step_journal(None, now, usize::MAX);
+        self.commit = None;
     }
 }
 

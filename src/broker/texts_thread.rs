@@ -1,4 +1,4 @@
-//! The thread that reads texts of waiting commands for the shards: a shard never waits for a disk.
+//! The thread that reads texts of waiting commands for the shards: a shard never waits for a read.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! When reports go out: the first at once, those that follow soon after it together. Must never hold back more than a share
-//! of the window, nor for longer than its span.
+//! of the window, nor for longer than a few spans, nor one that none follows for longer than one.
 //!
 //! A message costs two system calls and two wake-ups, whatever it carries; a server that runs a hundred commands a second
-//! would pay that for each.
+//! would pay that for each. One whose next command waits for the report on this one pays a span, as if there were no other.
 
 use std::time::Duration;
 
@@ -10,28 +10,41 @@ use tokio::time::Instant;
 
 /// One part in so many of the window may wait: the broker goes on delivering meanwhile.
 const WINDOW_SHARE: u32 = 4;
+/// The longest span.
+const SPAN_MAX: Duration = Duration::from_secs(3600);
+/// Spans after which reports go out although more of them come.
+const SPANS_MAX: u32 = 4;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Gathering {
     span: Duration,
-    /// When reports went out last, on this connection.
-    sent: Option<Instant>,
+    /// Until when what comes waits, and the latest that this can become; `None` = nothing went out on this connection.
+    until: Option<(Instant, Instant)>,
 }
 
 impl Gathering {
     pub(super) fn new(span: Duration) -> Gathering {
-        Gathering { span, sent: None }
+        Gathering { span: span.min(SPAN_MAX), until: None }
     }
 
     /// A new connection: what waits goes out at once.
     pub(super) fn begin_anew(&mut self) {
-        self.sent = None;
+        self.until = None;
     }
 
     /// Reports went out.
     pub(super) fn on_sent(&mut self, now: Instant) {
-        self.sent = Some(now);
+        self.until = Some((now + self.span, now + SPANS_MAX * self.span));
+    }
+
+    /// Reports came: what is held waits for those that may follow these.
+    pub(super) fn on_joined(&mut self, now: Instant) {
+        if let Some((until, latest)) = &mut self.until
+            && now < *until
+        {
+            *until = (now + self.span).min(*latest);
+        }
     }
 
     /// Until when so many reports have to wait for others; `None` = they may go.
@@ -39,7 +52,7 @@ impl Gathering {
         if waiting == 0 || waiting >= (window / WINDOW_SHARE) as usize {
             return None;
         }
-        self.sent.map(|sent| sent + self.span).filter(|until| now < *until)
+        self.until.map(|(until, _)| until).filter(|until| now < *until)
     }
 }
 
@@ -59,6 +72,33 @@ mod tests {
         assert_eq!(gathering.held_until(1, 256, now + SPAN), None);
         assert_eq!(gathering.held_until(0, 256, now), None, "nothing waits");
         gathering.begin_anew();
+        assert_eq!(gathering.held_until(1, 256, now), None);
+    }
+
+    #[test]
+    fn as_long_as_more_come_they_wait_for_those() {
+        let mut gathering = Gathering::new(SPAN);
+        let sent = Instant::now();
+        gathering.on_sent(sent);
+        let mut now = sent;
+        for _ in 0..6 {
+            now += SPAN / 2;
+            gathering.on_joined(now);
+            assert_eq!(gathering.held_until(1, 256, now), Some(now + SPAN));
+        }
+        now += SPAN / 2;
+        gathering.on_joined(now);
+        assert_eq!(gathering.held_until(1, 256, now), Some(sent + SPANS_MAX * SPAN), "but not for ever");
+        assert_eq!(gathering.held_until(1, 256, sent + SPANS_MAX * SPAN), None);
+    }
+
+    #[test]
+    fn one_that_comes_after_a_pause_waits_for_nothing() {
+        let mut gathering = Gathering::new(SPAN);
+        let sent = Instant::now();
+        gathering.on_sent(sent);
+        let now = sent + SPAN + SPAN / 2;
+        gathering.on_joined(now);
         assert_eq!(gathering.held_until(1, 256, now), None);
     }
 

@@ -36,9 +36,9 @@ pub struct PluginOptions {
     /// Commands delivered and not yet reported, at most: 0 to `WINDOW_MAX`. More is faster, less is fairer to memory; with
     /// 0 nothing is delivered until [`super::PluginClient::set_window`].
     pub window: u32,
-    /// For how long after it has sent reports a client gathers those that come next, to send them together: 0 = each at
-    /// once. Fewer wait when a quarter of the window does. A busy server's commands show as ended that much later, and
-    /// cost both ends a fraction.
+    /// For how long after it has sent reports a client gathers those that come next, to send them together, and for how long
+    /// each of them waits for another one, up to four times this in all: 0 = each at once. Never more than a quarter of
+    /// the window waits. A busy server's commands show as ended that much later, and cost both ends a fraction.
     pub gather_reports: Duration,
     /// Where to write down what runs; `None` keeps it in memory (see [`super::Ledger::in_memory`]).
     pub ledger: Option<PathBuf>,

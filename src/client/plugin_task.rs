@@ -211,12 +211,16 @@ impl<H: PluginHandler> PluginTask<H> {
                 }
                 tick.as_mut().reset(Instant::now() + self.session.silence.tick_length());
             }
+            // Asked once a turn: reports that are held for the one are not forgotten by the other.
+            let held = self.held_until();
             if !socket.is_writing() {
-                self.fill();
+                self.fill(held.is_some());
                 send_frames(socket, &mut self.session.out).await?;
             }
-            let held = self.held_until();
-            if let Some(until) = held.filter(|until| *until != gathered.deadline()) {
+            // A timer that is early is set again when it fires: to do so for each report would cost more.
+            let is_due =
+                |until: Instant| until < gathered.deadline() || gathered.deadline() <= Instant::now();
+            if let Some(until) = held.filter(|until| is_due(*until)) {
                 gathered.as_mut().reset(until);
             }
             tokio::select! {
@@ -383,6 +387,7 @@ impl<H: PluginHandler> PluginTask<H> {
         if self.reports.is_empty() {
             return Ok(());
         }
+        self.gathering.on_joined(Instant::now());
         self.ledger.finish(self.reports.drain(..), &mut self.unsent)
     }
 
@@ -392,8 +397,8 @@ impl<H: PluginHandler> PluginTask<H> {
         sends.then(|| self.gathering.held_until(self.unsent.len(), self.window, Instant::now())).flatten()
     }
 
-    /// Appends everything that can be sent now.
-    fn fill(&mut self) {
+    /// Appends everything that can be sent now; reports not while they are held.
+    fn fill(&mut self, held: bool) {
         if !self.session.welcomed {
             return;
         }
@@ -402,7 +407,7 @@ impl<H: PluginHandler> PluginTask<H> {
             let frame = Request::Players { kind, players: List::from(&players) };
             frame.encode(&mut self.session.out).expect("names and counts are checked on the way in");
         }
-        if self.unsent.is_empty() || self.held_until().is_some() {
+        if self.unsent.is_empty() || held {
             return;
         }
         self.gathering.on_sent(Instant::now());

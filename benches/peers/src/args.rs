@@ -72,6 +72,13 @@ pub(crate) enum Work {
     Compare(Mode),
     /// Curves as SVG files: latency against load, cost against servers and against the backlog
     Plot(PlotArgs),
+    /// Be the bare relay that is measured as `bare`
+    #[command(hide = true)]
+    Relay {
+        /// Where to listen, on the loopback address
+        #[arg(long)]
+        port: u16,
+    },
 }
 
 #[derive(Debug, Args)]

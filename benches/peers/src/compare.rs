@@ -4,6 +4,7 @@ use fluxrelay::cli::{CliError, Fluxrelay, make_room};
 use fluxrelay::load::{System, Unexpected};
 
 use crate::args::{Common, Mode, PeersArgs, Work};
+use crate::bare::{self, Bare};
 use crate::beanstalkd::Beanstalkd;
 use crate::figures::Figures;
 use crate::kind::Kind;
@@ -20,13 +21,14 @@ pub(crate) async fn run(args: &PeersArgs) -> Result<(), CliError> {
     if args.tiny && args.work.is_some() {
         return Err(CliError::usage("--tiny is all modes: give it or one of them"));
     }
-    let programs = Programs::find(&common.systems, common.fluxrelay.as_deref())?;
+    let programs = || Programs::find(&common.systems, common.fluxrelay.as_deref());
     match &args.work {
-        Some(Work::Plot(args)) => plot::run(args, common, &programs).await,
+        Some(Work::Relay { port }) => bare::relay(*port).await,
+        Some(Work::Plot(args)) => plot::run(args, common, &programs()?).await,
         Some(Work::Compare(mode)) => {
-            compare(std::slice::from_ref(mode), common.rounds, common, &programs).await
+            compare(std::slice::from_ref(mode), common.rounds, common, &programs()?).await
         }
-        None => compare(&Mode::tiny(), 1, common, &programs).await,
+        None => compare(&Mode::tiny(), 1, common, &programs()?).await,
     }
 }
 
@@ -34,6 +36,7 @@ pub(crate) async fn run(args: &PeersArgs) -> Result<(), CliError> {
 async fn compare(modes: &[Mode], rounds: u32, common: &Common, programs: &Programs) -> Result<(), CliError> {
     let mut documents = Vec::new();
     for mode in modes {
+        common.systems.iter().try_for_each(|kind| check(*kind, mode))?;
         let mut comparison = Comparison::new(mode, &common.systems);
         for round in 1..=rounds {
             for kind in &common.systems {
@@ -62,6 +65,14 @@ pub(crate) fn print_json(document: &serde_json::Value) -> Result<(), CliError> {
     Ok(writeln!(anstream::stdout().lock(), "{document:#}")?)
 }
 
+/// Whether this can be measured of it.
+fn check(kind: Kind, mode: &Mode) -> Result<(), CliError> {
+    if kind == Kind::Bare && !matches!(mode, Mode::Throughput(_) | Mode::Latency(_)) {
+        return Err(CliError::usage(format!("bare keeps nothing, so there is no {} of it", mode.name())));
+    }
+    Ok(())
+}
+
 /// One run of one system, which is started for it and gone after it.
 pub(crate) async fn measure(
     kind: Kind,
@@ -71,6 +82,7 @@ pub(crate) async fn measure(
 ) -> Result<Figures, CliError> {
     let (data_in, quiet) = (common.data_in.as_deref(), common.json);
     let (program, servers) = (programs.of(kind), mode.servers());
+    check(kind, mode)?;
     make_room(servers)?;
     match kind {
         Kind::Fluxrelay => {
@@ -79,6 +91,7 @@ pub(crate) async fn measure(
             load(system, mode, quiet, true).await
         }
         Kind::Redis => load(Redis::start(program, data_in, servers).await?, mode, quiet, false).await,
+        Kind::Bare => load(Bare::start(program, data_in, servers)?, mode, quiet, false).await,
         Kind::Beanstalkd => load(Beanstalkd::start(program, data_in, servers)?, mode, quiet, false).await,
         Kind::Nats => load(Nats::start(program, data_in, servers).await?, mode, quiet, false).await,
         Kind::Postgres => load(Postgres::start(program, data_in, servers).await?, mode, quiet, false).await,

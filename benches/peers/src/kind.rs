@@ -10,6 +10,7 @@ pub(crate) enum Kind {
     Postgres,
     Nats,
     Beanstalkd,
+    Bare,
 }
 
 impl Kind {
@@ -21,6 +22,7 @@ impl Kind {
             Kind::Postgres => "postgres",
             Kind::Nats => "nats",
             Kind::Beanstalkd => "beanstalkd",
+            Kind::Bare => "bare",
         }
     }
 
@@ -39,16 +41,19 @@ impl Kind {
             Kind::Beanstalkd => {
                 "-f0: put and delete are answered after an fsync each, whose failure it does not notice; no idempotency key"
             }
+            Kind::Bare => {
+                "no broker: a process that hands each command from the publisher's socket to its server's, and keeps nothing. An answered publish is worth nothing and a consumer acknowledges nothing: the bound of this machine's sockets"
+            }
             Kind::Postgres => {
                 "behind a gateway that batches, synchronous_commit: INSERT and DELETE are answered after the fsync of their transaction; the consumers live in the gateway, so 1,000 connections are spared: an upper bound"
             }
         }
     }
 
-    /// The Debian package that it comes with; fluxrelay itself comes with none.
+    /// The Debian package that it comes with, if it does not come with this program.
     pub(crate) fn package(self) -> Option<&'static str> {
         match self {
-            Kind::Fluxrelay => None,
+            Kind::Fluxrelay | Kind::Bare => None,
             Kind::Redis => Some("redis-server"),
             Kind::Postgres => Some("postgresql"),
             Kind::Nats => Some("nats-server"),

@@ -2,6 +2,7 @@
 //! ratios.
 
 mod args;
+mod bare;
 mod beanstalkd;
 mod child;
 mod compare;

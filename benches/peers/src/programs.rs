@@ -27,6 +27,7 @@ impl Programs {
                 Kind::Postgres => newest_postgres().or_else(|| of_path("postgres")),
                 Kind::Nats => of_path("nats-server"),
                 Kind::Beanstalkd => of_path("beanstalkd"),
+                Kind::Bare => std::env::current_exe().ok(),
             };
             match program {
                 Some(file) => found.push((*kind, file)),

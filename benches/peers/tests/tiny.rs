@@ -56,6 +56,22 @@ fn every_system_that_is_here_is_measured_and_nothing_is_left_behind() {
 }
 
 #[test]
+fn the_bound_of_the_sockets_is_measured_where_there_is_one() {
+    let tiny = ["--systems", "bare", "--rounds", "1", "--json", "--servers", "8", "--duration", "200ms"];
+    let output = peers(&[&["throughput", "--in-flight", "32"], &tiny[..]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let mode: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let medians = &mode["systems"]["bare"]["medians"];
+    assert!(medians["completed_commands_per_s"].as_f64().is_some_and(|value| value > 0.0), "{mode}");
+    for none in ["missing_commands", "delivered_twice_commands", "publishes_refused"] {
+        assert_eq!(medians[none], 0.0, "{mode}");
+    }
+    let output = peers(&["crash", "--systems", "bare"]);
+    assert!(!output.status.success());
+    assert!(text(&output.stderr).contains("bare keeps nothing"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn curves_are_drawn() {
     let folder = tempfile::tempdir().expect("a folder");
     let into = folder.path().join("curves").to_string_lossy().into_owned();

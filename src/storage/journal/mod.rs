@@ -5,9 +5,9 @@
 //! memory holds may no longer be what is on disk.
 //!
 //! ```text
-//! journal_thread ─▶ LogJournal ─▶ writer ─▶ file ─▶ StorageBackend      layout: the bytes
-//!                       │ opening: scan ─▶ walk                         copy, old: new logs, format 1
-//!                       └ snapshot ─▶ recovery, backups, checks
+//! group commit ─▶ LogJournal ─▶ writer ─▶ file ─▶ StorageBackend      layout: the bytes
+//!                     │ opening: scan ─▶ walk                         copy, old: new logs, format 1
+//!                     └ snapshot ─▶ recovery, backups, checks
 //! ```
 
 use std::collections::VecDeque;

@@ -87,6 +87,7 @@ fn color(kind: Kind) -> RGBColor {
         Kind::Postgres => RGBColor(70, 130, 70),
         Kind::Nats => RGBColor(150, 90, 170),
         Kind::Beanstalkd => RGBColor(150, 120, 50),
+        Kind::Bare => RGBColor(130, 130, 130),
     }
 }
 
