@@ -207,34 +207,31 @@ fn threads_that_come_together_leave_nothing_behind() {
         let threads = (0..).zip(outlets).map(|(no, mut outlet)| {
             // As a shard's thread: the next frame is sent once the one before it is durable.
             let bring = move || {
-                let mut durable = 0;
-                let mut commits = false;
-                for next in 1..=FRAMES {
-                    commits |= journal.send(frame(no, next));
-                    while durable < next {
-                        if std::mem::take(&mut commits) {
-                            let committed = journal.commit(Some(ShardNo(no)), shards);
-                            durable = committed.own.map_or(durable, |frame| frame.0);
-                            if !committed.all {
-                                shards.inboxes[usize::from(1 - no)].send_now(Envelope::Commit);
-                            }
-                            continue;
+                let (mut sent, mut durable) = (0, 0);
+                // When all of its own is done, the other one may still rely on it.
+                while finished.load(Ordering::Relaxed) < 2 {
+                    let mut commits = false;
+                    if durable == sent && sent < FRAMES {
+                        sent += 1;
+                        commits = journal.send(frame(no, sent));
+                    }
+                    let before = durable;
+                    if commits | outlet.must_commit() {
+                        let committed = journal.commit(Some(ShardNo(no)), shards);
+                        durable = committed.own.map_or(durable, |frame| frame.0);
+                        if !committed.all {
+                            shards.inboxes[usize::from(1 - no)].commit();
                         }
+                    } else if durable < sent {
                         match outlet.next(Duration::from_secs(20)).expect("somebody commits it") {
-                            Envelope::Durable { frame } => durable = frame.0,
-                            Envelope::Commit => commits = true,
+                            Envelope::Durable { frame } => durable = durable.max(frame.0),
+                            Envelope::Commit => {}
                             _ => unreachable!(),
                         }
+                    } else {
+                        let _ = outlet.next(Duration::from_millis(1));
                     }
-                }
-                // The other one may still rely on this one.
-                finished.fetch_add(1, Ordering::Relaxed);
-                while finished.load(Ordering::Relaxed) < 2 {
-                    if let Some(Envelope::Commit) = outlet.next(Duration::from_millis(1))
-                        && !journal.commit(Some(ShardNo(no)), shards).all
-                    {
-                        shards.inboxes[usize::from(1 - no)].send_now(Envelope::Commit);
-                    }
+                    finished.fetch_add(u64::from(before < durable && durable == FRAMES), Ordering::Relaxed);
                 }
                 durable
             };

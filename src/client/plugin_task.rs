@@ -211,7 +211,7 @@ impl<H: PluginHandler> PluginTask<H> {
                 }
                 tick.as_mut().reset(Instant::now() + self.session.silence.tick_length());
             }
-            // Asked once a turn: reports that are held for the one are not forgotten by the other.
+            // Asked once a turn: what is not sent because it is held has a timer, whatever the clock says in between.
             let held = self.held_until();
             if !socket.is_writing() {
                 self.fill(held.is_some());
