@@ -28,8 +28,8 @@ use crate::time::{Millis, UnixMs};
 const BATCH_MAX: usize = 512;
 /// Rows of a part of a checkpoint.
 const EXPORT_ROWS: usize = 256;
-/// Parts that are copied in one turn. A turn may take as long as a sync, in which more rows change than one part has.
-const EXPORT_PARTS: usize = 16;
+/// Parts that are copied in one turn: no longer a pause than a sync is.
+const EXPORT_PARTS: usize = 2;
 /// The longest sleep, so that a wrong timer is only late.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// How often a part of a checkpoint that found no room is offered again.

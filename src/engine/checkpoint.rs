@@ -17,7 +17,7 @@ use super::texts::Copied;
 use crate::ids::Seq;
 
 /// Ended commands that leave memory in one step.
-const FREE_SLICE: usize = 1024;
+const FREE_SLICE: usize = 512;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -51,6 +51,9 @@ struct Export {
     slots: Vec<u32>,
     totals: Option<Vec<ServerRow>>,
     next_seq: Seq,
+    /// No order from this seq on is copied: known once all commands are. It is above the order of each of them, and what comes
+    /// meanwhile, however fast, does not keep the checkpoint from its end.
+    orders_end: Option<Seq>,
 }
 
 impl Checkpoint {
@@ -91,7 +94,8 @@ impl Shard {
             .collect();
         let next_seq = self.desk.next_seq();
         self.checkpoint.underway = true;
-        self.checkpoint.export = Some(Export { servers, slots: Vec::new(), totals: Some(totals), next_seq });
+        self.checkpoint.export =
+            Some(Export { servers, slots: Vec::new(), totals: Some(totals), next_seq, orders_end: None });
     }
 
     /// The next part of the checkpoint that [`crate::engine::Input::CheckpointBegin`] started: about `budget` rows.
@@ -109,7 +113,12 @@ impl Shard {
             self.export_command(slot, &mut part);
         }
         let room = budget.max(1) - part.live.len() - part.ended.len();
-        part.orders = self.desk.orders.rows_after(self.checkpoint.orders.unwrap_or(Seq(0)), room).collect();
+        let copied = export.slots.is_empty() && export.servers.is_empty();
+        if copied && room > 0 {
+            let end = *export.orders_end.get_or_insert(self.desk.next_seq());
+            let orders = self.desk.orders.rows_after(self.checkpoint.orders.unwrap_or(Seq(0)), room);
+            part.orders = orders.take_while(|row| row.id.seq < end).collect();
+        }
         part.keys = part
             .orders
             .iter()
@@ -118,7 +127,7 @@ impl Shard {
         if let Some(last) = part.orders.last() {
             self.checkpoint.orders = Some(last.id.seq);
         }
-        part.last = export.slots.is_empty() && export.servers.is_empty() && part.orders.len() < room;
+        part.last = copied && part.orders.len() < room;
         if !part.last {
             self.checkpoint.export = Some(export);
         }

@@ -93,16 +93,20 @@ impl Shard {
     }
 
     /// One step: takes an input at `now` (a time before an earlier one counts as that one) and appends what the
-    /// driver has to do to `out`. Bounded work: what is left over is done by the next steps, see [`Shard::has_work`].
+    /// driver has to do to `out`. Bounded work: what is left over is done by the next steps, see [`Shard::has_work`]; what can
+    /// wait by those with [`Input::Tick`] alone, of which a driver makes one after many others.
     pub fn handle(&mut self, now: UnixMs, input: Input, out: &mut Vec<Output>) {
         self.now = self.now.max(now);
         self.outbox.swap(out);
+        let has_time = matches!(input, Input::Tick);
         self.handle_input(input);
         self.fire_timers();
         self.cancel_removed();
-        self.sweep_some();
-        self.free_some();
-        self.rest_some();
+        if has_time {
+            self.sweep_some();
+            self.free_some();
+            self.rest_some();
+        }
         self.dispatch();
         self.hold_endings();
         self.outbox.swap(out);

@@ -49,6 +49,23 @@ fn a_removed_server_is_emptied() {
 }
 
 #[test]
+fn a_checkpoint_ends_while_orders_keep_coming() {
+    let mut rig = Rig::new();
+    let old: Vec<_> = (0..20).map(|n| rig.publish_one(command(&n.to_string()))).collect();
+    rig.step(Input::CheckpointBegin);
+    let (mut parts, mut orders) = (0, Vec::new());
+    while let Some(part) = rig.shard.export(2) {
+        parts += 1;
+        orders.extend(part.orders.iter().flat_map(|row| row.commands.clone()));
+        for n in 0..3 {
+            rig.publish_one(command(&n.to_string()));
+        }
+        assert!(parts < 1000, "it does not end");
+    }
+    assert!(old.iter().all(|id| orders.contains(id)), "the orders of before are all in it");
+}
+
+#[test]
 fn a_checkpoint_copies_server_by_server() {
     let mut rig = Rig::new();
     for n in 0..12 {

@@ -159,7 +159,118 @@ fn freed_places_are_used_again() {
         wheel.cancel(id);
         fired(&mut wheel, now);
     }
-    assert!(wheel.storage.places() <= 7, "{}", wheel.storage.places());
+    assert!(wheel.names.places() <= 7, "{}", wheel.names.places());
+}
+
+/// Timers that stand in slots, cancelled ones among them.
+fn standing<T: Copy>(wheel: &Wheel<T>) -> usize {
+    let mut place = Place::FIRST;
+    let mut standing = 0;
+    loop {
+        standing += wheel.levels[place.level()].len(place);
+        place = place.next();
+        if place == Place::FIRST {
+            return standing;
+        }
+    }
+}
+
+#[test]
+fn cancelled_timers_do_not_pile_up() {
+    let mut wheel = Wheel::new(UnixMs(NOW));
+    let kept: Vec<u64> = (0..100).map(|n| NOW + 1 + n * 7919).collect();
+    for at in &kept {
+        wheel.insert(UnixMs(*at), *at);
+    }
+    let bound = 2 * kept.len() + CANCELLED_SPARE + kept.len() / TIDIED_FOR_ONE + 64;
+    for n in 0..20_000 {
+        let id = wheel.insert(UnixMs(NOW + 1 + n * 104_729 % (1 << 30)), 0);
+        assert!(wheel.cancel(id));
+        if n % 13 == 0 {
+            assert!(standing(&wheel) <= bound, "{} after {n}", standing(&wheel));
+            assert_eq!(standing(&wheel), wheel.len() + wheel.cancelled);
+        }
+    }
+    assert_eq!(fired(&mut wheel, NOW + (1 << 31)), kept);
+    assert_eq!((standing(&wheel), wheel.cancelled), (0, 0));
+}
+
+#[test]
+fn cancelling_nearly_all_leaves_little_behind() {
+    let mut wheel = Wheel::new(UnixMs(NOW));
+    let ids: Vec<TimerId> = (0..10_000).map(|n| wheel.insert(UnixMs(NOW + 1 + n), n)).collect();
+    let cancelled = ids.iter().enumerate().filter(|(n, _)| n % 100 != 7).map(|(_, id)| *id);
+    for id in cancelled {
+        assert!(wheel.cancel(id));
+        assert!(
+            wheel.cancelled <= 2 * wheel.len() + 2 * CANCELLED_SPARE,
+            "{} of {}",
+            wheel.cancelled,
+            wheel.len()
+        );
+    }
+    assert!(standing(&wheel) <= 400, "{}", standing(&wheel));
+    assert_eq!(fired(&mut wheel, NOW + 10_000), (0..100).map(|n| n * 100 + 7).collect::<Vec<_>>());
+}
+
+#[test]
+fn cancelling_all_of_a_few_ends() {
+    for count in 1..20 {
+        let mut wheel = Wheel::new(UnixMs(NOW));
+        let ids: Vec<TimerId> = (0..count).map(|n| wheel.insert(UnixMs(NOW + 1 + n * 100), n)).collect();
+        assert!(ids.iter().all(|id| wheel.cancel(*id)));
+        assert!(wheel.cancelled <= CANCELLED_SPARE + 1, "{} of {count}", wheel.cancelled);
+    }
+}
+
+#[test]
+fn what_stays_cancelled_when_the_others_have_fired_is_cleared_away() {
+    let mut wheel = Wheel::new(UnixMs(NOW));
+    let later: Vec<TimerId> = (0..1000).map(|n| wheel.insert(UnixMs(NOW + (1 << 30)), n)).collect();
+    let soon: Vec<u64> = (0..1000).map(|n| NOW + 1 + n / 2).collect();
+    for at in &soon {
+        wheel.insert(UnixMs(*at), *at);
+    }
+    assert!(later.iter().all(|id| wheel.cancel(*id)));
+    assert_eq!(wheel.cancelled, 1000);
+    assert_eq!(fired(&mut wheel, NOW + 500), soon);
+    assert!(wheel.cancelled <= CANCELLED_SPARE, "{}", wheel.cancelled);
+}
+
+#[test]
+fn a_slot_that_was_worked_off_while_it_was_tidied_holds_nothing_up() {
+    const TURN: u64 = 64 * 64;
+    let mut wheel = Wheel::new(UnixMs(0));
+    // A crowd in one slot, a small part of which is looked at; then it fires.
+    let crowd: Vec<TimerId> = (0..1000).map(|n| wheel.insert(UnixMs(100), n)).collect();
+    for id in &crowd[..510] {
+        assert!(wheel.cancel(*id));
+    }
+    assert!(wheel.tidied.0 == Place::of(0, 100) && wheel.tidied.1 > 400, "{:?}", wheel.tidied);
+    assert_eq!(fired(&mut wheel, TURN).len(), 490);
+    // One that stands in that slot again, and others that come and go.
+    assert_eq!(Place::of(TURN, TURN + 100), Place::of(0, 100));
+    wheel.insert(UnixMs(TURN + 100), 1);
+    for _ in 0..100 {
+        let id = wheel.insert(UnixMs(TURN + (1 << 20)), 0);
+        assert!(wheel.cancel(id));
+    }
+    assert!(wheel.cancelled <= 3 * CANCELLED_SPARE, "{}", wheel.cancelled);
+}
+
+#[test]
+fn a_cancelled_timer_wakes_nobody_once_it_was_met() {
+    let mut wheel = Wheel::new(UnixMs(NOW));
+    wheel.insert(UnixMs(NOW + 3_600_000), 1);
+    let id = wheel.insert(UnixMs(NOW + 5), 0);
+    assert!(wheel.cancel(id));
+    let (mut wakes, mut last) = (0, Vec::new());
+    while let Some(due) = wheel.next_due() {
+        last = fired(&mut wheel, due.0);
+        wakes += 1;
+    }
+    assert_eq!(last, [1]);
+    assert!(wakes <= LEVELS + 1, "{wakes}");
 }
 
 #[test]
@@ -197,7 +308,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => delay().prop_map(Step::Insert),
         1 => delay().prop_map(Step::InsertPast),
-        1 => any::<usize>().prop_map(Step::Cancel),
+        3 => any::<usize>().prop_map(Step::Cancel),
         1 => (delay(), 0_usize..6).prop_map(|(by, budget)| Step::Advance { by, budget }),
         1 => (delay(), 1_usize..6).prop_map(|(by, budget)| Step::Drain { by, budget }),
     ]

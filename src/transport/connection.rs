@@ -17,13 +17,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::ending::Ending;
 pub(super) use super::login::Login;
 use super::login::{LoggedIn, Peer, login};
 use super::plugin::Plugin;
 use super::publisher::Publisher;
+use super::rounds::moment_within;
 use super::settings::TransportSettings;
 use super::upgrade::Role;
 use crate::broker::{Followed, Handle, KeyWatch, Mailbox, ToPeer};
@@ -178,7 +179,7 @@ impl<'a, W: Wire> Connection<'a, W> {
         let tick_length = (self.settings.heartbeat / 2).max(Duration::from_millis(5));
         let tick = sleep(tick_length);
         tokio::pin!(tick);
-        tick.as_mut().reset(Instant::now() + tick_length);
+        tick.as_mut().reset(moment_within(tick_length));
         loop {
             // Neither is left to its branch below, which a peer that is never silent keeps from its turn.
             if self.key.as_mut().is_some_and(KeyWatch::is_removed) {
@@ -186,7 +187,7 @@ impl<'a, W: Wire> Connection<'a, W> {
             }
             if tick.is_elapsed() {
                 self.on_tick()?;
-                tick.as_mut().reset(Instant::now() + tick_length);
+                tick.as_mut().reset(moment_within(tick_length));
             }
             if self.wire.unwritten() == 0 {
                 self.take_mail()?;

@@ -15,6 +15,7 @@ mod publisher;
 #[cfg(feature = "quic")]
 mod quic;
 mod requests;
+mod rounds;
 mod settings;
 mod turns;
 mod upgrade;

@@ -21,8 +21,7 @@ pub(super) async fn run(broker: &mut Fluxrelay, args: &CrashArgs, quiet: bool) -
     report.figure("ready after kill -9, longest", seconds_at(&ready, 1.0), "s");
     report.note("each kill ends all connections; new plugins know nothing of what ran before, so that the broker alone counts");
     if let Err(error) = found.check() {
-        report.print()?;
-        return Err(error.into());
+        report.fail(error.into());
     }
     Ok(report)
 }

@@ -66,19 +66,24 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
             Some(BenchMode::Soak(mode)) => mode.own.json,
             None => false,
         };
-    let mut reports = Vec::new();
+    let (mut reports, mut failure) = (Vec::new(), None);
     for mode in modes.iter().chain(single) {
-        let report = runtime(mode)?.block_on(measure(mode, as_json))?;
+        let mut report = runtime(mode)?.block_on(measure(mode, as_json))?;
         if !as_json {
             report.print()?;
         }
         reports.push(report.json());
+        failure = report.take_failure();
+        if failure.is_some() {
+            break;
+        }
     }
-    match reports.len() {
-        _ if !as_json => Ok(()),
-        1 => Ok(output::json(&reports[0])?),
-        _ => Ok(output::json(&Value::Array(reports))?),
+    match &reports[..] {
+        _ if !as_json => {}
+        [only] if !args.tiny => output::json(only)?,
+        _ => output::json(&Value::Array(reports))?,
     }
+    failure.map_or(Ok(()), Err)
 }
 
 /// Where the clients run. Those of a storm give way to the probe, whose own delay would be taken for the broker's.

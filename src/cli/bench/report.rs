@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use crate::cli::exit::CliError;
 use crate::cli::output::{self, BOLD, Cell, styled};
 use crate::load::{Quantiles, Spent};
 
@@ -13,12 +14,13 @@ pub(super) struct Report {
     settings: Value,
     figures: Vec<(&'static str, f64, &'static str)>,
     notes: Vec<String>,
+    failure: Option<CliError>,
 }
 
 impl Report {
     /// An empty report on a mode, with the settings it ran with.
     pub(super) fn new(mode: &'static str, settings: Value) -> Report {
-        Report { mode, settings, figures: Vec::new(), notes: Vec::new() }
+        Report { mode, settings, figures: Vec::new(), notes: Vec::new(), failure: None }
     }
 
     /// Adds a figure: name in words, value, unit.
@@ -50,14 +52,30 @@ impl Report {
         self.notes.push(note.into());
     }
 
-    /// As a JSON document: figures by name with underscores and unit, for example `publish_ack_p50_ms`.
+    /// What was measured breaks a promise: the command ends with this, after it has said what it found.
+    pub(super) fn fail(&mut self, failure: CliError) {
+        self.failure = Some(failure);
+    }
+
+    /// What it failed with, once.
+    pub(super) fn take_failure(&mut self) -> Option<CliError> {
+        self.failure.take()
+    }
+
+    /// As a JSON document, with `failure` in words if it failed: figures by name with underscores and unit, for example `publish_ack_p50_ms`.
     pub(super) fn json(&self) -> Value {
         let figures: Map<String, Value> = self
             .figures
             .iter()
             .map(|(name, value, unit)| (key(name, unit), json!((value * 1000.0).round() / 1000.0)))
             .collect();
-        json!({"mode": self.mode, "settings": self.settings, "figures": figures, "notes": self.notes})
+        let failure = self.failure.as_ref().map(|failure| &failure.message);
+        let mut report =
+            json!({"mode": self.mode, "settings": self.settings, "figures": figures, "notes": self.notes});
+        if let Some(failure) = failure {
+            report["failure"] = json!(failure);
+        }
+        report
     }
 
     /// Prints it as a table.

@@ -1,6 +1,7 @@
 //! One level of the wheel: 64 slots and which of them hold timers. Must never look at a timer's value.
 
-use super::storage::{List, Storage};
+use super::TimerId;
+use super::slot::{Slot, Timer};
 
 /// Bits of a digit: each level has 64 slots, one bit of a `u64` each.
 const DIGIT_BITS: u32 = 6;
@@ -21,9 +22,13 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// The first slot of the lowest level.
+    pub(super) const FIRST: Place = Place { level: 0, slot: 0 };
+
     /// Where a timer for the tick `at` belongs when the wheel stands at `elapsed`.
     ///
     /// Never the slot of `elapsed` itself, except in level 0 for what is due.
+    #[inline]
     pub(super) fn of(elapsed: u64, at: u64) -> Place {
         let at = at.max(elapsed);
         let digit = (elapsed ^ at).checked_ilog2().unwrap_or(0) / DIGIT_BITS;
@@ -42,6 +47,12 @@ impl Place {
     fn slot(self) -> usize {
         usize::from(self.slot)
     }
+
+    /// The slot after this one, in all levels one after the other, and around.
+    pub(super) fn next(self) -> Place {
+        let next = (self.level() * SLOTS + self.slot() + 1) % (LEVELS * SLOTS);
+        Place { level: (next / SLOTS) as u8, slot: (next % SLOTS) as u8 }
+    }
 }
 
 /// How many bits of a tick lie below a level's digit.
@@ -49,17 +60,18 @@ fn shift(level: usize) -> u32 {
     DIGIT_BITS * level as u32
 }
 
-/// 64 slots; bit n of `occupied` is set while slot n holds a timer.
+/// 64 slots; bit n of `occupied` is set while slot n holds a timer, be it a cancelled one.
 #[derive(Debug)]
-pub(super) struct Level {
+pub(super) struct Level<T> {
     occupied: u64,
-    slots: [List; SLOTS],
+    slots: [Slot<T>; SLOTS],
 }
 
-impl Level {
-    pub(super) const EMPTY: Level = Level { occupied: 0, slots: [List::EMPTY; SLOTS] };
+impl<T: Copy> Level<T> {
+    pub(super) const EMPTY: Level<T> = Level { occupied: 0, slots: [const { Slot::EMPTY }; SLOTS] };
 
     /// The first slot with timers, going round from where `elapsed` stands, and the tick at which it starts.
+    #[inline]
     pub(super) fn earliest(&self, number: usize, elapsed: u64) -> Option<(Place, u64)> {
         if self.occupied == 0 {
             return None;
@@ -70,23 +82,35 @@ impl Level {
         Some((Place { level: number as u8, slot: (turn & SLOT_MASK) as u8 }, turn << shift(number)))
     }
 
-    pub(super) fn append<T: Copy>(&mut self, place: Place, index: u32, storage: &mut Storage<T>) {
-        storage.append(&mut self.slots[place.slot()], index);
+    /// How many timers a slot has, cancelled ones among them.
+    pub(super) fn len(&self, place: Place) -> usize {
+        self.slots[place.slot()].len()
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, place: Place, timer: Timer<T>) {
+        self.slots[place.slot()].push(timer);
         self.occupied |= 1 << place.slot;
     }
 
-    pub(super) fn unlink<T: Copy>(&mut self, place: Place, index: u32, storage: &mut Storage<T>) {
-        let list = &mut self.slots[place.slot()];
-        storage.unlink(list, index);
-        if list.is_empty() {
+    /// Drops some of what does not stand from a slot: how many timers were looked at, and how many dropped.
+    pub(super) fn tidy(&mut self, place: Place, stands: impl Fn(TimerId) -> bool) -> (usize, usize) {
+        let slot = &mut self.slots[place.slot()];
+        let found = slot.tidy_first(stands);
+        if slot.is_empty() {
             self.occupied &= !(1 << place.slot);
         }
+        found
     }
 
     /// Takes the first timer out of a slot.
-    pub(super) fn pop<T: Copy>(&mut self, place: Place, storage: &mut Storage<T>) -> Option<u32> {
-        let index = self.slots[place.slot()].first()?;
-        self.unlink(place, index, storage);
-        Some(index)
+    #[inline]
+    pub(super) fn pop(&mut self, place: Place) -> Option<Timer<T>> {
+        let slot = &mut self.slots[place.slot()];
+        let timer = slot.pop()?;
+        if slot.is_empty() {
+            self.occupied &= !(1 << place.slot);
+        }
+        Some(timer)
     }
 }

@@ -17,6 +17,8 @@ use crate::storage::record::JournalMeta;
 
 /// Free segments that are kept when the rest is cut off.
 const SPARE_SEGMENTS: u32 = 2;
+/// What a new segment is made of. No memory is taken for it in the middle of a commit.
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// See the module.
 #[derive(Debug)]
@@ -166,7 +168,12 @@ impl Writer {
     fn grow(&mut self) -> Result<u32, StorageError> {
         let slot = self.slots;
         self.log.set_len(slot + 1)?;
-        self.log.write(self.log.offset(slot), &vec![0; self.log.segment_bytes()])?;
+        let (mut at, end) = (self.log.offset(slot), self.log.offset(slot + 1));
+        while at < end {
+            let zeros = &ZEROS[..ZEROS.len().min((end - at) as usize)];
+            self.log.write(at, zeros)?;
+            at += zeros.len() as u64;
+        }
         self.slots += 1;
         Ok(slot)
     }

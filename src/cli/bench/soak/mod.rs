@@ -106,12 +106,11 @@ pub(super) async fn run(system: &Fluxrelay, args: &SoakArgs, quiet: bool) -> Res
     );
     let Sums { missing, again, refused, .. } = sums;
     if missing + again + refused > 0 || sweep_finds > 0.0 {
-        report.print()?;
         let message = format!(
             "{missing} commands are missing, {again} came again although they were confirmed, {refused} were refused, \
              {sweep_finds} had been overlooked"
         );
-        return Err(CliError::unexpected(message));
+        report.fail(CliError::unexpected(message));
     }
     Ok(report)
 }
