@@ -24,6 +24,8 @@ const FREE_SLICE: usize = 512;
 pub(super) struct Checkpoint {
     /// Servers of which commands changed since they were last exported.
     dirty: Vec<u32>,
+    /// Commands that were marked as changed, ever.
+    marked: u64,
     /// Begun and not done.
     underway: bool,
     /// What is left to copy.
@@ -51,8 +53,8 @@ struct Export {
     slots: Vec<u32>,
     totals: Option<Vec<ServerRow>>,
     next_seq: Seq,
-    /// No order from this seq on is copied: known once all commands are. It is above the order of each of them, and what comes
-    /// meanwhile, however fast, does not keep the checkpoint from its end.
+    /// No order from this seq on is copied: known once all commands are. It is above the order of each of them that this desk
+    /// accepted, and orders that come meanwhile, however fast, do not keep the checkpoint from its end.
     orders_end: Option<Seq>,
 }
 
@@ -70,12 +72,18 @@ impl Shard {
             return;
         }
         command.set(Flag::Dirty, true);
+        self.checkpoint.marked += 1;
         let place = command.server;
         let dirty = &mut self.servers[place].dirty;
         if dirty.is_empty() {
             self.checkpoint.dirty.push(place);
         }
         dirty.push(slot);
+    }
+
+    /// How many commands have become something to copy, ever: a checkpoint ends only if it copies more of them than come.
+    pub fn marked(&self) -> u64 {
+        self.checkpoint.marked
     }
 
     /// One that is under way goes on: a driver that could not store it does not come back.

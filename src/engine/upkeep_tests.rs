@@ -66,6 +66,21 @@ fn a_checkpoint_ends_while_orders_keep_coming() {
 }
 
 #[test]
+fn what_has_to_be_copied_is_counted_once_for_each_checkpoint() {
+    let mut rig = Rig::new();
+    rig.connect(1, hello(1));
+    let before = rig.shard.marked();
+    rig.publish_one(command("delivered at once, and changed by that"));
+    assert_eq!(rig.shard.marked(), before + 1);
+    rig.step(Input::CheckpointBegin);
+    while rig.shard.export(100).is_some() {}
+    rig.step(Input::CheckpointDone);
+    assert_eq!(rig.shard.marked(), before + 1);
+    rig.publish_one(command("another"));
+    assert_eq!(rig.shard.marked(), before + 2);
+}
+
+#[test]
 fn a_checkpoint_copies_server_by_server() {
     let mut rig = Rig::new();
     for n in 0..12 {

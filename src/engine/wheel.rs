@@ -120,7 +120,7 @@ impl<T: Copy> Wheel<T> {
             left -= if place.level() == 0 { self.fire(place, left, out) } else { self.cascade(place, left) };
         }
         self.elapsed = self.elapsed.max(now.0);
-        self.tidy(left);
+        self.tidy(left.min(BLOCK));
         false
     }
 

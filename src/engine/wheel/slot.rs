@@ -7,7 +7,7 @@ use super::TimerId;
 /// Timers side by side. A few cache lines: long enough to be read at the speed of memory, short enough for a slot with one.
 /// Few in tests, so that they have slots of several.
 pub(super) const BLOCK: usize = if cfg!(test) { 4 } else { 32 };
-/// Blocks that a slot keeps room for.
+/// Blocks that a slot keeps room for at the least.
 const KEPT_BLOCKS: usize = 16;
 
 /// A timer as it stands in a slot. Cancelled ones stay, until somebody comes along and finds their name ended.
@@ -86,6 +86,7 @@ impl<T: Copy> Slot<T> {
                 }
             }
         }
+        self.shrink();
         (seen, seen - stood)
     }
 
@@ -96,8 +97,13 @@ impl<T: Copy> Slot<T> {
         } else {
             self.blocks.pop_front();
         }
-        if self.blocks.len() == 1 && self.blocks.capacity() > KEPT_BLOCKS {
-            self.blocks.shrink_to(KEPT_BLOCKS);
+        self.shrink();
+    }
+
+    fn shrink(&mut self) {
+        let (length, room) = (self.blocks.len(), self.blocks.capacity());
+        if room > KEPT_BLOCKS && length < room / 4 {
+            self.blocks.shrink_to(KEPT_BLOCKS.max(2 * length));
         }
     }
 }
