@@ -28,11 +28,8 @@ use crate::time::{Millis, UnixMs};
 const BATCH_MAX: usize = 512;
 /// Rows of a part of a checkpoint.
 const EXPORT_ROWS: usize = 256;
-/// Parts that are copied in one turn at the least: a pause of a few syncs of a fast disk.
-const EXPORT_PARTS: u64 = 2;
-/// Rows that are copied for each command that has become one to copy since the turn before. The slower the disk, the more
-/// commands a turn has; each is a row, at times twice, and so is its order.
-const EXPORT_FOR_ONE: u64 = 4;
+/// Rows that are copied in one turn at the least: a pause of a few syncs of a fast disk.
+const EXPORT_LEAST: usize = 2 * EXPORT_ROWS;
 /// The longest sleep, so that a wrong timer is only late.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// How often a part of a checkpoint that found no room is offered again.
@@ -71,8 +68,6 @@ struct Export {
     parts: Sender<(ShardNo, ImagePart)>,
     /// A part that found no room, or the last one, whose frames are not durable yet.
     held: Option<ImagePart>,
-    /// What [`Shard::marked`] was in the turn before.
-    marked: u64,
 }
 
 impl ShardThread<Arc<Inner>> {
@@ -150,19 +145,11 @@ impl<L: Lines> ShardThread<L> {
         self.carry_outputs(now);
         self.nudge(now);
         self.submit();
-        for _ in 0..self.parts_to_export() {
+        for _ in 0..self.shard.rows_to_export(EXPORT_LEAST) / EXPORT_ROWS {
             if !self.export_part() {
                 break;
             }
         }
-    }
-
-    /// Parts of a checkpoint that this turn copies: so many that it comes to its end whatever else comes.
-    fn parts_to_export(&mut self) -> u64 {
-        let marked = self.shard.marked();
-        let Some(export) = &mut self.export else { return 0 };
-        let came = marked - std::mem::replace(&mut export.marked, marked);
-        EXPORT_PARTS + EXPORT_FOR_ONE * came / EXPORT_ROWS as u64
     }
 
     /// A commit of this thread's own made this frame durable.
@@ -258,7 +245,7 @@ impl<L: Lines> ShardThread<L> {
                 self.submit_now();
                 self.step(now, Input::CheckpointBegin);
                 let _ = began.send((self.no, self.last_frame));
-                self.export = Some(Export { parts, held: None, marked: self.shard.marked() });
+                self.export = Some(Export { parts, held: None });
             }
             Envelope::GoAway { spread_ms } => self.go_away(spread_ms),
             Envelope::Failed => self.fail(),

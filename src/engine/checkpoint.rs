@@ -18,14 +18,16 @@ use crate::ids::Seq;
 
 /// Ended commands that leave memory in one step.
 const FREE_SLICE: usize = 512;
+/// Rows that are copied for each command that has become one to copy meanwhile: it is a row, at times twice, and so is its order.
+const ROWS_FOR_ONE: usize = 4;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Checkpoint {
     /// Servers of which commands changed since they were last exported.
     dirty: Vec<u32>,
-    /// Commands that were marked as changed, ever.
-    marked: u64,
+    /// Commands that were marked as changed since [`Shard::rows_to_export`] was asked.
+    came: usize,
     /// Begun and not done.
     underway: bool,
     /// What is left to copy.
@@ -72,7 +74,7 @@ impl Shard {
             return;
         }
         command.set(Flag::Dirty, true);
-        self.checkpoint.marked += 1;
+        self.checkpoint.came += 1;
         let place = command.server;
         let dirty = &mut self.servers[place].dirty;
         if dirty.is_empty() {
@@ -81,9 +83,10 @@ impl Shard {
         dirty.push(slot);
     }
 
-    /// How many commands have become something to copy, ever: a checkpoint ends only if it copies more of them than come.
-    pub fn marked(&self) -> u64 {
-        self.checkpoint.marked
+    /// How many rows a driver copies before it does anything else, `least` at the least: so many that the checkpoint keeps ahead
+    /// of what comes, however long the driver is busy with other things in between.
+    pub fn rows_to_export(&mut self, least: usize) -> usize {
+        least + ROWS_FOR_ONE * std::mem::take(&mut self.checkpoint.came)
     }
 
     /// One that is under way goes on: a driver that could not store it does not come back.
@@ -101,6 +104,7 @@ impl Shard {
             })
             .collect();
         let next_seq = self.desk.next_seq();
+        self.checkpoint.came = 0;
         self.checkpoint.underway = true;
         self.checkpoint.export =
             Some(Export { servers, slots: Vec::new(), totals: Some(totals), next_seq, orders_end: None });

@@ -62,7 +62,8 @@ impl Report {
         self.failure.take()
     }
 
-    /// As a JSON document, with `failure` in words if it failed: figures by name with underscores and unit, for example `publish_ack_p50_ms`.
+    /// As a JSON document: figures by name with underscores and unit, for example `publish_ack_p50_ms`; with `failure` in words
+    /// if it failed.
     pub(super) fn json(&self) -> Value {
         let figures: Map<String, Value> = self
             .figures
@@ -139,6 +140,17 @@ mod tests {
     fn names_become_keys() {
         assert_eq!(key("publish ack p99.9", "ms"), "publish_ack_p99_9_ms");
         assert_eq!(key("completed", "commands/s"), "completed_commands_per_s");
+    }
+
+    #[test]
+    fn a_failure_is_told_beside_the_figures() {
+        let mut report = Report::new("crash", json!({}));
+        report.figure("missing", 3.0, "commands");
+        assert_eq!(report.json().get("failure"), None);
+        report.fail(CliError::unexpected("3 are missing"));
+        assert_eq!(report.json()["failure"], "3 are missing");
+        assert_eq!(report.json()["figures"]["missing_commands"], 3.0);
+        assert_eq!(report.take_failure().map(|failure| failure.message), Some("3 are missing".into()));
     }
 
     #[test]
