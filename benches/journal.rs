@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fluxrelay::engine::{
-    AcceptedRow, Change, CommandRow, CompletedChange, DeliveredChange, HistoryEntry, ImagePart, Note,
+    AcceptedRow, Change, CommandRow, CompletedChange, DeliveredChange, Few, HistoryEntry, ImagePart, Note,
     OnDoubt, OrderAccepted, OrderRow, Status,
 };
 use fluxrelay::ids::{CommandId, FrameNo, OrderId, Seq, ServerId, ShardNo, StoreId};
@@ -46,7 +46,7 @@ fn changes(from: u64, batch: u64, text: &Arc<str>) -> Vec<Change> {
             on_doubt: OnDoubt::Hold,
             labels: None,
         };
-        Change::Order(Box::new(OrderAccepted { row: order_row(seq), commands: vec![command] }))
+        Change::Order(Box::new(OrderAccepted { row: order_row(seq), commands: Few::One(command) }))
     };
     (from..from + batch).map(order).collect()
 }
@@ -73,7 +73,7 @@ fn order_row(seq: u64) -> OrderRow {
         reference: None,
         player: None,
         ordered: false,
-        commands: vec![id(seq)],
+        commands: Few::One(id(seq)),
     }
 }
 

@@ -64,7 +64,7 @@ impl Bench {
             reference: None,
             player: None,
             ordered: false,
-            commands: vec![command],
+            commands: Few::One(command),
         });
         let from = ReplyTo { port: ConnId(u64::MAX), request: self.published };
         self.shard.handle(NOW, Input::Publish { from, order }, &mut self.out);

@@ -79,3 +79,23 @@ async fn a_new_directory_gives_out_no_number_of_an_earlier_one() {
         running.stop().await.unwrap();
     }
 }
+
+/// A commit that has to make the journal longer takes many times as long as one that finds room.
+#[tokio::test(flavor = "multi_thread")]
+async fn room_in_the_journal_is_made_ahead_of_commits() {
+    const SEGMENT: u64 = 1024 * 1024;
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path());
+    let server = server(&running, "survival").await;
+    running.handle().publish(DEFAULT_STORE, order(server, "say hi")).await.unwrap();
+    let segments =
+        || (fs::metadata(dir.path().join("journal.log")).expect("a journal").len() - 4096) / SEGMENT;
+    let made = async {
+        while segments() < 5 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, made).await.expect("four segments beside the one that is written");
+    running.stop().await.unwrap();
+    assert_eq!(segments(), 5, "and these are kept");
+}

@@ -23,8 +23,20 @@ pub(super) struct SharedJournal<J> {
     baton: Baton,
     sender: Sender<ToJournal>,
     messages: Receiver<ToJournal>,
-    /// `None` once it has ended or failed: nobody is answered any more.
-    commit: Mutex<Option<GroupCommit<J>>>,
+    commit: Mutex<Place<J>>,
+}
+
+struct Place<J> {
+    /// `None` once it has ended. One that failed stays: room may be being made in its file, which must be nobody else's.
+    commit: Option<GroupCommit<J>>,
+    /// It failed: nobody is answered any more.
+    failed: bool,
+}
+
+impl<J> Place<J> {
+    fn open(&mut self) -> Option<&mut GroupCommit<J>> {
+        self.commit.as_mut().filter(|_| !self.failed)
+    }
 }
 
 /// What became of a [`SharedJournal::commit`].
@@ -40,7 +52,8 @@ pub(super) struct Committed {
 impl<J: Journal> SharedJournal<J> {
     pub(super) fn new(commit: GroupCommit<J>) -> SharedJournal<J> {
         let (sender, messages) = unbounded();
-        SharedJournal { baton: Baton::new(), sender, messages, commit: Mutex::new(Some(commit)) }
+        let commit = Mutex::new(Place { commit: Some(commit), failed: false });
+        SharedJournal { baton: Baton::new(), sender, messages, commit }
     }
 
     /// Adds a message. True = nobody is at it: the caller has to [`SharedJournal::commit`] soon.
@@ -66,11 +79,11 @@ impl<J: Journal> SharedJournal<J> {
     ) -> (Option<FrameNo>, Option<StorageError>) {
         let mut place = self.commit.lock();
         let messages = self.messages.try_iter().take(most);
-        let taken = place.as_mut().map_or(Ok(None), |commit| commit.commit(messages, own, lines));
+        let taken = place.open().map_or(Ok(None), |commit| commit.commit(messages, own, lines));
         match taken {
-            Ok(own) if place.is_some() => (own, None),
+            Ok(own) if place.open().is_some() => (own, None),
             taken => {
-                *place = None;
+                place.failed = true;
                 // Senders of barriers see their channel closed.
                 self.messages.try_iter().for_each(drop);
                 (None, taken.err())
@@ -78,21 +91,34 @@ impl<J: Journal> SharedJournal<J> {
         }
     }
 
-    /// Commits what still waits, and closes. Nobody sends any more.
+    /// Commits what still waits, and closes. Nobody sends any more, nor makes room.
     pub(super) fn end(&self, lines: &impl Lines) -> Option<StorageError> {
         let (_, failed) = self.take(usize::MAX, None, lines);
-        *self.commit.lock() = None;
+        self.commit.lock().commit = None;
         failed
     }
 
     /// Does what the journal has put off: for when nothing was committed for a while.
     pub(super) fn rest(&self) -> Result<(), StorageError> {
         let mut place = self.commit.lock();
-        let rested = place.as_mut().map_or(Ok(()), |commit| commit.journal.idle());
-        if rested.is_err() {
-            *place = None;
-        }
+        let rested = place.open().map_or(Ok(()), |commit| commit.journal.idle());
+        place.failed |= rested.is_err();
         rested
+    }
+
+    /// Makes room in the journal until there is enough. Waits for the disk, and no commit waits for it.
+    pub(super) fn make_room(&self) {
+        let claim = || self.commit.lock().open()?.journal.claim_room();
+        while let Some(room) = claim() {
+            let made = room.make();
+            if let Some(commit) = &mut self.commit.lock().commit {
+                commit.journal.bring_room(room);
+            }
+            if let Err(error) = made {
+                // What is wrong with the disk the next commit says, if it is.
+                return tracing::warn!(%error, "cannot make room in the journal ahead of time");
+            }
+        }
     }
 }
 
@@ -163,6 +189,9 @@ impl<J: Journal> GroupCommit<J> {
         let mut durable: Vec<Option<FrameNo>> = vec![None; lines.shards().len()];
         for frame in self.frames.drain(..) {
             durable[usize::from(frame.shard.0)] = Some(frame.no);
+        }
+        if self.journal.wants_room() {
+            lines.make_room();
         }
         let own = own.and_then(|own| durable[usize::from(own.0)].take());
         for (shard, frame) in lines.shards().iter().zip(durable) {

@@ -20,6 +20,7 @@ use crate::time::UnixMs;
 struct Memory {
     commits: Arc<Mutex<Vec<Vec<FrameNo>>>>,
     fails_at: usize,
+    wants_room: bool,
     /// What comes while the first commit is under way.
     meanwhile: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -42,6 +43,10 @@ impl Journal for Memory {
     fn idle(&mut self) -> Result<(), StorageError> {
         Ok(())
     }
+
+    fn wants_room(&self) -> bool {
+        self.wants_room
+    }
 }
 
 /// Two shards and nothing else.
@@ -49,6 +54,8 @@ impl Journal for Memory {
 struct Shards {
     inboxes: Vec<Inbox>,
     stats: JournalStats,
+    /// How often more room was asked for.
+    rooms: AtomicU64,
 }
 
 impl Lines for Shards {
@@ -86,6 +93,10 @@ impl Lines for Shards {
 
     fn read_texts(&self, _: Wanted) {}
 
+    fn make_room(&self) {
+        self.rooms.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn expire_audit(&self, _: UnixMs) -> Result<(), StorageError> {
         Ok(())
     }
@@ -101,7 +112,7 @@ struct Fixture {
 impl Fixture {
     fn new(fails_at: usize) -> Fixture {
         let commits = Arc::<Mutex<Vec<_>>>::default();
-        let memory = Memory { commits: Arc::clone(&commits), fails_at, meanwhile: None };
+        let memory = Memory { commits: Arc::clone(&commits), fails_at, wants_room: false, meanwhile: None };
         let journal = Arc::new(SharedJournal::new(GroupCommit::new(memory, CommitNo(0))));
         let (inboxes, outlets) = [(), ()].iter().map(|()| inbox()).unzip();
         Fixture { journal, commits, shards: Shards { inboxes, ..Shards::default() }, outlets }
@@ -146,12 +157,23 @@ fn what_comes_during_a_commit_is_left_to_who_made_it() {
     let mut at = Fixture::new(usize::MAX);
     let journal = Arc::clone(&at.journal);
     let comes = move || assert!(!journal.send(frame(1, 1)), "somebody is at it");
-    at.journal.commit.lock().as_mut().unwrap().journal.meanwhile = Some(Box::new(comes));
+    at.journal.commit.lock().open().unwrap().journal.meanwhile = Some(Box::new(comes));
     assert!(at.journal.send(frame(0, 1)));
     assert!(!at.journal.commit(Some(ShardNo(0)), &at.shards).all);
     assert_eq!(at.told(), [vec![], vec![]]);
     assert!(at.journal.commit(Some(ShardNo(0)), &at.shards).all);
     assert_eq!(at.told(), [vec![], vec![FrameNo(1)]]);
+}
+
+#[test]
+fn a_commit_after_which_the_journal_wants_room_asks_for_it() {
+    let at = Fixture::new(usize::MAX);
+    for wants_room in [false, true] {
+        at.journal.commit.lock().open().unwrap().journal.wants_room = wants_room;
+        assert!(at.journal.send(frame(0, 1)));
+        at.journal.commit(Some(ShardNo(0)), &at.shards);
+        assert_eq!(at.shards.rooms.load(Ordering::Relaxed), u64::from(wants_room));
+    }
 }
 
 #[test]
@@ -185,7 +207,12 @@ fn after_an_error_nobody_is_answered_any_more() {
     assert!(later.failed.is_none() && later.own.is_none() && later.all, "the first error is the only one");
     assert!(with_it.recv().is_err() && after.recv().is_err());
     assert_eq!(at.told(), [vec![FrameNo(1)], vec![]]);
+    assert!(
+        at.journal.commit.lock().commit.is_some(),
+        "its file is nobody else's while room may be made in it"
+    );
     assert!(at.journal.end(&at.shards).is_none());
+    assert!(at.journal.commit.lock().commit.is_none(), "it is closed");
 }
 
 #[test]
@@ -194,7 +221,7 @@ fn the_end_commits_what_nobody_came_to_commit() {
     assert!(at.journal.send(frame(0, 1)), "and then its thread ends");
     assert!(at.journal.end(&at.shards).is_none());
     assert_eq!(*at.commits.lock(), [[FrameNo(1)]]);
-    assert!(at.journal.commit.lock().is_none(), "it is closed");
+    assert!(at.journal.commit.lock().commit.is_none(), "it is closed");
 }
 
 #[test]

@@ -17,12 +17,15 @@ use super::limited::Limited;
 use super::quotas::{QuotaSettings, Quotas};
 use super::registry::Registry;
 use super::request::{BrokerError, OrderRequest, Published, RequestedCommand, Target};
+use super::room_thread::ToRoom;
 use super::shard_thread::CALLS;
 use super::space::Space;
 use super::stats::{DoorStats, JournalStats, Snapshot};
 use super::texts_thread::Wanted;
 use crate::credentials::Fingerprints;
-use crate::engine::{Counters, Input, KeyDigest, NewCommand, NewOrder, OrderRow, Refusal, Reply, ReplyTo};
+use crate::engine::{
+    Counters, Few, Input, KeyDigest, NewCommand, NewOrder, OrderRow, Refusal, Reply, ReplyTo,
+};
 use crate::ids::{ConnId, OrderId, ServerId, ShardNo, StoreId};
 use crate::limits::ORDER_COMMANDS_MAX;
 use crate::storage::mirror::Mirror;
@@ -33,6 +36,7 @@ pub(crate) struct Inner {
     pub(super) journal: SharedJournal<LogJournal>,
     pub(super) keeper: Sender<ToKeeper>,
     pub(super) texts: Sender<Option<Wanted>>,
+    pub(super) room: Sender<ToRoom>,
     pub(super) rest: Arc<dyn Rest>,
     pub(super) registry: Registry,
     pub(super) quotas: Quotas,
@@ -152,7 +156,7 @@ impl Inner {
             body: self.fingerprints.body(&canonical(&request)),
         });
         let OrderRequest { reference, player, ordered, commands: requested, .. } = request;
-        let mut commands = Vec::with_capacity(requested.len());
+        let mut commands = Few::default();
         for RequestedCommand { target, delay, mut command } in requested {
             command.not_before = command.not_before.max(delay.map(|delay| self.clock.now() + delay));
             if let Err(error) = self.resolve_target(store, target, command, &mut commands) {
@@ -190,7 +194,7 @@ impl Inner {
             return Err(self.turned_away(error));
         }
         // An order without commands is never accepted; the desk only looks for its key.
-        let (reference, player, commands) = (None, None, Vec::new());
+        let (reference, player, commands) = (None, None, Few::default());
         let question = NewOrder { store, key, reference, player, ordered: false, commands };
         match self.publish(Box::new(question)).await {
             Err(BrokerError::Refused(Refusal::Overloaded)) => Err(self.turned_away(error)),
@@ -204,7 +208,7 @@ impl Inner {
         store: StoreId,
         target: Target,
         mut command: NewCommand,
-        commands: &mut Vec<NewCommand>,
+        commands: &mut Few<NewCommand>,
     ) -> Result<(), BrokerError> {
         let too_many = |count| BrokerError::TooManyCommands { max: ORDER_COMMANDS_MAX, count };
         match target {
@@ -227,8 +231,9 @@ impl Inner {
                 if count > ORDER_COMMANDS_MAX {
                     return Err(too_many(count));
                 }
-                commands
-                    .extend(servers.iter().map(|server| NewCommand { server: server.id, ..command.clone() }));
+                for server in servers {
+                    commands.push(NewCommand { server: server.id, ..command.clone() });
+                }
             }
         }
         Ok(())

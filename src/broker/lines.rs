@@ -10,6 +10,7 @@ use super::group_commit::Committed;
 use super::inbox::{Inbox, ToJournal};
 use super::mailbox::{Mailbox, ToPeer};
 use super::request::Published;
+use super::room_thread::ToRoom;
 use super::stats::JournalStats;
 use super::texts_thread::Wanted;
 use crate::engine::Event;
@@ -41,6 +42,8 @@ pub(super) trait Lines {
     fn find_order(&self, order: OrderId, mailbox: Arc<Mailbox>, request: u64);
     /// Reads texts for a shard, away from the calling thread.
     fn read_texts(&self, wanted: Wanted);
+    /// The journal should have more room. Never waits.
+    fn make_room(&self);
     /// Records of the audit trail whose time is over go.
     fn expire_audit(&self, now: UnixMs) -> Result<(), StorageError>;
 }
@@ -100,6 +103,11 @@ impl Lines for Arc<Inner> {
     fn read_texts(&self, wanted: Wanted) {
         // The other end goes away when the storage has failed.
         let _ = self.texts.send(Some(wanted));
+    }
+
+    fn make_room(&self) {
+        // One that waits there is enough.
+        let _ = self.room.try_send(ToRoom::Make);
     }
 
     fn expire_audit(&self, now: UnixMs) -> Result<(), StorageError> {

@@ -4,6 +4,7 @@
 //! connections, calls ─▶ inbox ─▶ shard thread ─▶ group commit ─▶ "durable" ─▶ shard threads ─▶ mailboxes, callers
 //!                                     ├─ parts of a checkpoint ─▶ keeper thread ─▶ store at rest, trim the journal
 //!                                     └─ texts that are due ─▶ texts thread ─▶ store at rest ─▶ shard thread
+//!                                                              room thread ─▶ room in the journal for commits to come
 //! ```
 
 mod announced;
@@ -29,6 +30,7 @@ mod quotas;
 mod rate;
 mod registry;
 mod request;
+mod room_thread;
 mod shard_thread;
 mod space;
 mod start;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::engine::{CommandRow, NewCommand, Player, Refusal, Status};
+use crate::engine::{CommandRow, Few, NewCommand, Player, Refusal, Status};
 use crate::ids::{CommandId, OrderId, ServerId, StoreId};
 use crate::time::{Millis, UnixMs};
 
@@ -105,7 +105,7 @@ pub struct Published {
     /// Seen before under the same key.
     pub replayed: bool,
     /// In the order of the request, `"*"` expanded.
-    pub commands: Vec<CommandId>,
+    pub commands: Few<CommandId>,
 }
 
 /// A page of a server's commands.

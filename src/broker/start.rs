@@ -25,10 +25,11 @@ use super::login::FailedLoginLimit;
 use super::numbers::first_seq;
 use super::quotas::{QuotaSettings, Quotas};
 use super::registry::{FirstStart, Registry, RegistryOptions};
+use super::room_thread::ToRoom;
 use super::shard_thread::ShardThread;
 use super::space::Space;
 use super::stats::{DoorStats, JournalStats};
-use super::{keeper, space, texts_thread};
+use super::{keeper, room_thread, space, texts_thread};
 use crate::credentials::HashCost;
 use crate::engine::{self, Counters, Output, Shard};
 use crate::ids::{FrameNo, ServerId, ShardNo, StoreId};
@@ -112,6 +113,7 @@ pub struct Running {
     keeper: (Sender<ToKeeper>, JoinHandle<()>),
     shards: Vec<JoinHandle<()>>,
     texts: JoinHandle<()>,
+    room: JoinHandle<()>,
     space: (Sender<()>, JoinHandle<()>),
 }
 
@@ -128,6 +130,7 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
     let (to_keeper, messages): (_, Receiver<ToKeeper>) = unbounded();
     let (senders, outlets): (Vec<_>, Vec<_>) = shards.iter().map(|_| inbox()).unzip();
     let (to_texts, wanted) = unbounded();
+    let (to_room, room_wanted) = bounded(1);
     let failure = watch::Sender::new(None);
     let failed = failure.subscribe();
     let inner = Arc::new(Inner {
@@ -139,6 +142,7 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
         journal: SharedJournal::new(GroupCommit::new(journal, report.last_commit)),
         keeper: to_keeper.clone(),
         texts: to_texts,
+        room: to_room,
         rest: Arc::new(rest),
         hub: EventHub::new(report.boot),
         runtime: tokio::runtime::Handle::current(),
@@ -168,6 +172,10 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
         let inner = Arc::clone(&inner);
         spawn("texts", move || texts_thread::run(&wanted, &inner))
     };
+    let room = {
+        let inner = Arc::clone(&inner);
+        spawn("room", move || room_thread::run(&room_wanted, &inner))
+    };
     let space = watch_space(&inner);
     Ok(Running {
         handle: Handle { inner },
@@ -177,6 +185,7 @@ pub fn start(settings: Settings) -> Result<Running, StorageError> {
         keeper: (to_keeper, keeper),
         shards,
         texts,
+        room,
         space,
     })
 }
@@ -325,10 +334,10 @@ fn restore(shards: &mut [Shard], count: u16, recovered: Recovered) {
         Recovered::Live(row) => shards[usize::from(row.id.server.shard(count).0)].restore_live(*row),
         Recovered::Key(row) => shards[usize::from(row.order.store.shard(count).0)].restore_key(row),
         Recovered::Frame { frame, count } => {
-            for change in &frame.changes {
-                for shard in &mut *shards {
-                    shard.restore_change(change, count);
-                }
+            let Some((last, others)) = shards.split_last_mut() else { return };
+            for change in frame.changes {
+                others.iter_mut().for_each(|shard| shard.restore_change(change.clone(), count));
+                last.restore_change(change, count);
             }
         }
     }
@@ -424,6 +433,8 @@ impl Running {
         for shard in self.shards {
             let _ = shard.join();
         }
+        let _ = self.handle.inner.room.send(ToRoom::Stop);
+        let _ = self.room.join();
         if let Some(error) = self.handle.inner.journal.end(&self.handle.inner) {
             self.handle.inner.fail(error);
         }

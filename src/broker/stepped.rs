@@ -119,6 +119,9 @@ impl Lines for Arc<SteppedLines> {
         }
     }
 
+    // A test drives one step after the other, so there is nobody to make it beside them.
+    fn make_room(&self) {}
+
     fn expire_audit(&self, _: UnixMs) -> Result<(), StorageError> {
         Ok(())
     }

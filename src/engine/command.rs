@@ -129,11 +129,11 @@ const _: () = assert!(size_of::<Option<Command>>() <= 88);
 
 impl Command {
     /// A command as it is accepted.
-    pub(super) fn accepted(row: &AcceptedRow, order: Seq, at: UnixMs, server: u32) -> Command {
+    pub(super) fn accepted(row: AcceptedRow, order: Seq, at: UnixMs, server: u32) -> Command {
         let mut command = Command {
             seq: row.id.seq,
-            text: Some(row.text.clone()),
-            player: row.player.clone().map(Box::new),
+            text: Some(row.text),
+            player: row.player.map(Box::new),
             rare: None,
             accepted_at: at,
             status_at: at,
@@ -160,7 +160,7 @@ impl Command {
             rare.after = row.after;
             rare.not_before = row.not_before;
             rare.expires_at = row.expires_at;
-            rare.labels.clone_from(&row.labels);
+            rare.labels = row.labels;
         }
         command
     }

@@ -14,7 +14,7 @@ fn accepted() -> Command {
         on_doubt: OnDoubt::Rerun,
         labels: Some(Box::default()),
     };
-    Command::accepted(&row, Seq(64), UnixMs(1000), 0)
+    Command::accepted(row, Seq(64), UnixMs(1000), 0)
 }
 
 fn row(command: &Command) -> CommandRow {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::io::{
-    AcceptedCommand, AcceptedRow, Change, Handover, Input, KeyDigest, KeyRow, NewCommand, NewOrder,
+    AcceptedCommand, AcceptedRow, Change, Few, Handover, Input, KeyDigest, KeyRow, NewCommand, NewOrder,
     OrderAccepted, OrderRow, Output, Refusal, Reply, ReplyTo, ResentChange,
 };
 use super::keys::Keys;
@@ -128,7 +128,7 @@ impl Shard {
         let NewOrder { store, key, reference, player, ordered, commands } = order;
         let id = OrderId { store, seq: self.desk.next_seq() };
         let rows = self.place_commands(ordered, commands);
-        let ids: Vec<CommandId> = rows.iter().map(|row| row.id).collect();
+        let ids: Few<CommandId> = rows.iter().map(|row| row.id).collect();
         self.counters.orders += 1;
         self.counters.accepted += rows.len() as u64;
         let row =
@@ -138,7 +138,7 @@ impl Shard {
         let mut own = std::mem::take(&mut self.scratch);
         for row in &rows {
             if self.owns(row.id.server) {
-                own.push(self.make(row, id, self.now));
+                own.push(self.make(row.clone(), id, self.now));
             }
         }
         self.outbox.change(Change::Order(Box::new(OrderAccepted { row, commands: rows })));
@@ -155,7 +155,7 @@ impl Shard {
     }
 
     /// Gives each command its seq and, in an ordered order, its predecessor on the same server.
-    fn place_commands(&mut self, ordered: bool, commands: Vec<NewCommand>) -> Vec<AcceptedRow> {
+    fn place_commands(&mut self, ordered: bool, commands: Few<NewCommand>) -> Few<AcceptedRow> {
         let mut last: BTreeMap<ServerId, Seq> = BTreeMap::new();
         commands
             .into_iter()

@@ -331,7 +331,8 @@ impl World {
         shard.restore_next_seq(self.rest.next_seq);
         shard.restore_frame_no(self.rest.totals.max(self.rest.trimmed));
         for (no, changes) in self.journal.iter().filter(|(no, _)| *no <= upto) {
-            changes.iter().for_each(|change| shard.restore_change(change, *no > self.rest.totals));
+            let count = *no > self.rest.totals;
+            changes.iter().for_each(|change| shard.restore_change(change.clone(), count));
             shard.restore_frame_no(*no);
         }
         shard

@@ -40,7 +40,14 @@ pub(super) fn for_player(text: &str, name: &str) -> NewCommand {
 }
 
 pub(super) fn order(commands: Vec<NewCommand>) -> NewOrder {
-    NewOrder { store: STORE, key: None, reference: None, player: None, ordered: false, commands }
+    NewOrder {
+        store: STORE,
+        key: None,
+        reference: None,
+        player: None,
+        ordered: false,
+        commands: commands.into(),
+    }
 }
 
 pub(super) fn keyed(key: u64, body: u64) -> NewOrder {
@@ -123,7 +130,7 @@ impl Rig {
 
     pub(super) fn publish(&mut self, new: NewOrder) -> (OrderId, Vec<CommandId>) {
         match self.ask(|from| Input::Publish { from, order: Box::new(new) }) {
-            Reply::Published { order, commands, .. } => (order, commands),
+            Reply::Published { order, commands, .. } => (order, commands.to_vec()),
             other => panic!("not published: {other:?}"),
         }
     }

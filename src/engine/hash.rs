@@ -52,5 +52,3 @@ impl Hasher for FingerprintHasher {
 
 /// A map by numbers that the broker itself gives out.
 pub(crate) type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
-/// A map by keyed fingerprints.
-pub(super) type FingerprintMap<V> = HashMap<u64, V, BuildHasherDefault<FingerprintHasher>>;

@@ -1,35 +1,27 @@
-//! Remembered idempotency keys by day, so that old ones go as whole maps. Must never see a key itself: 64-bit
+//! Remembered idempotency keys by day, so that old ones go together. Must never see a key itself: 64-bit
 //! fingerprints, keyed with the data directory's secret, stand for (store, key) and for the body.
 
 use std::collections::BTreeMap;
 
-use super::hash::FingerprintMap;
 use super::io::{KeyDigest, KeyRow};
 use crate::ids::Seq;
 use crate::time::{Millis, UnixMs};
+use table::{Entry, Table};
+
+mod table;
 
 /// Milliseconds of a day.
 const DAY: u64 = 24 * 3600 * 1000;
-/// Maps of one day: growing one of them moves few keys, so that no step is long.
-const PARTS: usize = 64;
-/// Bytes of a map for each of its places: the key, what it stands for, and a byte of the map's own.
-const PLACE_BYTES: usize = size_of::<(u64, Entry)>() + 1;
-
-/// What a key stands for.
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    body: u64,
-    seq: Seq,
-}
-
-const _: () = assert!(size_of::<(u64, Entry)>() == 24);
+/// Maps of forgotten days that are freed in one step.
+const FREED_AT_ONCE: usize = 64;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    days: BTreeMap<u64, Vec<FingerprintMap<Entry>>>,
+    days: BTreeMap<u64, Table>,
     len: usize,
-    bytes: usize,
+    /// Days that are over, on their way out of memory.
+    forgotten: Vec<Table>,
 }
 
 impl Keys {
@@ -38,102 +30,101 @@ impl Keys {
         self.len
     }
 
-    /// Bytes of memory that the maps take.
+    /// Bytes of memory that they take.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.days.values().chain(&self.forgotten).map(Table::bytes).sum()
     }
 
     /// The body's fingerprint and the order that a key stands for. Its store is the one that asks: the key's fingerprint
     /// is of both.
     pub(super) fn find(&self, key: u64) -> Option<(u64, Seq)> {
-        let part = key as usize % PARTS;
-        let entry = self.days.values().rev().find_map(|day| day[part].get(&key))?;
+        let entry = self.days.values().rev().find_map(|day| day.find(key))?;
         Some((entry.body, entry.seq))
     }
 
     pub(super) fn insert(&mut self, row: KeyRow) {
         let KeyRow { digest: KeyDigest { key, body }, order, at } = row;
-        let day = self.days.entry(at.0 / DAY).or_insert_with(|| vec![FingerprintMap::default(); PARTS]);
-        let map = &mut day[key as usize % PARTS];
-        let before = bytes_of(map);
-        let is_new = map.insert(key, Entry { body, seq: order.seq }).is_none();
-        self.len += usize::from(is_new);
-        // One that was known may have made it grow, too.
-        self.bytes += bytes_of(map) - before;
+        let day = self.days.entry(at.0 / DAY).or_default();
+        let before = day.len();
+        day.insert(key, Entry { body, seq: order.seq });
+        self.len += day.len() - before;
     }
 
-    /// Forgets the days whose last instant is more than `kept` ago.
+    /// Forgets the days whose last instant is more than `kept` ago. Their memory is freed by [`Keys::free_some`].
     pub(super) fn forget(&mut self, now: UnixMs, kept: Millis) {
         while let Some(day) = self.days.first_entry() {
             if (day.key() + 1) * DAY + kept.0 > now.0 {
                 return;
             }
-            for map in day.remove() {
-                self.len -= map.len();
-                self.bytes -= bytes_of(&map);
+            self.len -= day.get().len();
+            self.forgotten.push(day.remove());
+        }
+    }
+
+    /// Whether something is forgotten that still takes memory.
+    pub(super) fn is_freeing(&self) -> bool {
+        !self.forgotten.is_empty()
+    }
+
+    /// Frees a part of what is forgotten.
+    pub(super) fn free_some(&mut self) {
+        for _ in 0..FREED_AT_ONCE {
+            let Some(day) = self.forgotten.last_mut() else { return };
+            if !day.drop_map() {
+                self.forgotten.pop();
             }
         }
     }
 }
 
-/// Bytes of a map's table: it has a power of two of places and keeps one in eight free.
-fn bytes_of(map: &FingerprintMap<Entry>) -> usize {
-    let places = match map.capacity() {
-        few @ 0..8 => few + usize::from(few > 0),
-        many => (many * 8 / 7).next_power_of_two(),
-    };
-    places * PLACE_BYTES
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::hash::mix;
     use crate::ids::{OrderId, StoreId};
+
+    const ORDER: OrderId = OrderId { store: StoreId(1), seq: Seq(64) };
+
+    fn row(key: u64, body: u64, at: u64) -> KeyRow {
+        KeyRow { digest: KeyDigest { key, body }, order: ORDER, at: UnixMs(at) }
+    }
 
     #[test]
     fn whole_days_are_forgotten() {
         let mut keys = Keys::default();
-        let order = OrderId { store: StoreId(1), seq: Seq(64) };
-        for day in 0..10 {
-            let digest = KeyDigest { key: 100 + day, body: day };
-            keys.insert(KeyRow { digest, order, at: UnixMs(day * DAY + 5) });
-        }
+        (0..10).for_each(|day| keys.insert(row(100 + day, day, day * DAY + 5)));
         keys.forget(UnixMs(9 * DAY), Millis(8 * DAY));
         assert_eq!(keys.find(100), None);
-        assert_eq!(keys.find(101), Some((1, order.seq)));
+        assert_eq!(keys.find(101), Some((1, ORDER.seq)));
         assert_eq!(keys.len(), 9);
         keys.forget(UnixMs(99 * DAY), Millis(8 * DAY));
-        assert_eq!((keys.len(), keys.bytes()), (0, 0));
+        assert_eq!(keys.len(), 0);
     }
 
     #[test]
-    fn a_key_that_is_known_is_counted_once_and_its_table_whole() {
+    fn a_key_that_is_known_is_counted_once() {
         let mut keys = Keys::default();
-        let order = OrderId { store: StoreId(1), seq: Seq(64) };
-        let mut insert = |key| {
-            keys.insert(KeyRow { digest: KeyDigest { key, body: 1 }, order, at: UnixMs(5) });
-        };
-        // All of them in one map, which is full again and again.
-        for key in (0..100).map(|n| n * PARTS as u64) {
-            insert(key);
-            insert(0);
+        for key in 0..100 {
+            keys.insert(row(key, 1, 5));
+            keys.insert(row(7, 2, 6));
         }
         assert_eq!(keys.len(), 100);
-        assert_eq!(keys.bytes(), keys.days[&0].iter().map(bytes_of).sum::<usize>());
-        keys.forget(UnixMs(99 * DAY), Millis(DAY));
-        assert_eq!((keys.len(), keys.bytes()), (0, 0));
+        assert_eq!(keys.find(7), Some((2, ORDER.seq)));
     }
 
     #[test]
-    fn tables_are_as_large_as_they_are_said_to_be() {
-        let mut map = FingerprintMap::default();
-        assert_eq!(bytes_of(&map), 0);
-        for key in 0..100_000_u64 {
-            map.insert(key << 7, Entry { body: key, seq: Seq(1) });
-            let places = bytes_of(&map) / PLACE_BYTES;
-            assert!(places.is_power_of_two() && map.len() <= places, "{places} for {}", map.len());
-            // It doubled when it was seven eighths full: four times its keys are as many as it ever has room for.
-            assert!(places <= 4.max(map.len() * 16 / 7 + 2), "{places} for {}", map.len());
+    fn memory_of_a_forgotten_day_is_freed_step_by_step() {
+        let mut keys = Keys::default();
+        (0..200_000).for_each(|key| keys.insert(row(mix(key), key, 5)));
+        let whole = keys.bytes();
+        assert!(!keys.is_freeing());
+        keys.forget(UnixMs(99 * DAY), Millis(DAY));
+        assert_eq!((keys.len(), keys.bytes()), (0, whole), "nothing is freed yet");
+        keys.free_some();
+        assert!(keys.is_freeing() && keys.bytes() < whole && keys.bytes() > whole / 2);
+        while keys.is_freeing() {
+            keys.free_some();
         }
+        assert_eq!(keys.bytes(), 0);
     }
 }

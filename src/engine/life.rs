@@ -130,7 +130,7 @@ impl Shard {
     // ------------------------------------------------------------ acceptance
 
     /// Makes a command of an order; nobody sees it before [`Shard::accept`].
-    pub(super) fn make(&mut self, row: &AcceptedRow, order: OrderId, at: UnixMs) -> u32 {
+    pub(super) fn make(&mut self, row: AcceptedRow, order: OrderId, at: UnixMs) -> u32 {
         let server = self.servers.place(row.id.server, order.store);
         self.servers[server].reserved += 1;
         self.insert(Command::accepted(row, order.seq, at, server))
@@ -167,7 +167,7 @@ impl Shard {
         for AcceptedCommand { seq, after, command } in commands {
             let id = CommandId { server: command.server, seq };
             if self.owns(id.server) && self.find(id).is_none() {
-                let slot = self.make(&AcceptedRow::new(seq, after, command), order, at);
+                let slot = self.make(AcceptedRow::new(seq, after, command), order, at);
                 self.accept(slot);
             }
         }

@@ -69,9 +69,9 @@ impl Shard {
 
     /// A change of the journal, of whichever shard: what is not this shard's is passed over. `count`: what ended by it is
     /// not in the totals at rest yet.
-    pub fn restore_change(&mut self, change: &Change, count: bool) {
+    pub fn restore_change(&mut self, change: Change, count: bool) {
         match change {
-            Change::Order(order) => self.restore_order(order),
+            Change::Order(order) => self.restore_order(*order),
             Change::Delivered(change) => {
                 self.restore_plain(change.server, Status::Delivered, change.at, &change.commands);
             }
@@ -81,10 +81,10 @@ impl Shard {
                 }
                 self.restore_plain(change.server, Status::Completed, change.at, &change.commands);
             }
-            Change::Status(change) => self.restore_status(change, count),
+            Change::Status(change) => self.restore_status(&change, count),
             Change::Edited(change) => {
                 if let Some(slot) = self.find_older(change.id, change.rev) {
-                    self.apply_edit(slot, change);
+                    self.apply_edit(slot, &change);
                 }
             }
             Change::Resent(change) => {
@@ -95,16 +95,17 @@ impl Shard {
         }
     }
 
-    fn restore_order(&mut self, order: &OrderAccepted) {
-        for row in &order.commands {
+    fn restore_order(&mut self, accepted: OrderAccepted) {
+        let OrderAccepted { row: order, commands } = accepted;
+        for row in commands {
             self.desk.on_seq(row.id.seq);
             if self.owns(row.id.server) && self.find(row.id).is_none() {
-                let slot = self.make(row, order.row.id, order.row.accepted_at);
+                let slot = self.make(row, order.id, order.accepted_at);
                 self.admit(slot);
             }
         }
-        if self.is_desk_of(order.row.id.store) {
-            self.desk.apply_order(&order.row);
+        if self.is_desk_of(order.id.store) {
+            self.desk.apply_order(&order);
         }
     }
 

@@ -106,6 +106,7 @@ impl Shard {
             self.sweep_some();
             self.free_some();
             self.rest_some();
+            self.desk.keys.free_some();
         }
         self.dispatch();
         self.hold_endings();
@@ -153,6 +154,7 @@ impl Shard {
             || !self.removals.is_empty()
             || self.sweep.is_running()
             || self.checkpoint.is_freeing()
+            || self.desk.keys.is_freeing()
     }
 
     /// Whether the open frame holds changes.

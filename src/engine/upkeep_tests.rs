@@ -2,7 +2,7 @@
 
 use super::harness::*;
 use super::*;
-use crate::ids::{ConnId, ServerId, StoreId};
+use crate::ids::{ConnId, OrderId, ServerId, StoreId};
 use crate::time::{Millis, UnixMs};
 
 #[test]
@@ -211,7 +211,7 @@ fn restart(rig: &mut Rig, frames: usize) -> Vec<Output> {
     shard.restore_server(SERVER, STORE);
     rig.journal.truncate(frames);
     for (no, changes) in &rig.journal {
-        changes.iter().for_each(|change| shard.restore_change(change, true));
+        changes.iter().for_each(|change| shard.restore_change(change.clone(), true));
         shard.restore_frame_no(*no);
     }
     let mut out = Vec::new();
@@ -250,4 +250,20 @@ fn a_restart_offers_again_what_was_out() {
     let next = rig.publish_one(command("after"));
     assert!(next.seq > ids[1].seq);
     assert!(rig.wait(Millis::seconds(1).0).is_empty());
+}
+
+#[test]
+fn keys_whose_time_is_over_leave_memory() {
+    let mut rig = Rig::new();
+    for key in 0..100_000 {
+        let order = OrderId { store: STORE, seq: Seq(64) };
+        let digest = KeyDigest { key: hash::mix(key), body: 1 };
+        rig.shard.restore_key(KeyRow { digest, order, at: UnixMs(rig.now) });
+    }
+    let before = rig.shard.counters();
+    assert!(before.keys == 100_000 && before.keys_bytes > 2_400_000, "{before:?}");
+    rig.now += 10 * 24 * 3600 * 1000;
+    rig.step(Input::Tick);
+    let after = rig.shard.counters();
+    assert_eq!((after.keys, after.keys_bytes), (0, 0), "in as many steps as it takes");
 }

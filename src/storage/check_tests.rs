@@ -32,7 +32,7 @@ fn command(seq: u64, status: Status, at: u64) -> CommandRow {
 
 fn order(seq: u64) -> OrderRow {
     let id = OrderId { store: STORE, seq: Seq(seq) };
-    let commands = vec![CommandId { server: ServerId(1), seq: Seq(seq) }];
+    let commands = vec![CommandId { server: ServerId(1), seq: Seq(seq) }].into();
     let key = Some(KeyDigest { key: seq, body: 1 });
     OrderRow { id, accepted_at: UnixMs(1_000), key, commands, ..samples::full_order() }
 }

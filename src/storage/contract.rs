@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::error::StorageError;
+use super::journal::Room;
 use crate::engine::{Change, CommandRow, ImagePart, KeyRow, OrderRow, ServerRow, Status};
 use crate::ids::{CommandId, FrameNo, OrderId, Seq, ServerId, ShardNo};
 use crate::time::UnixMs;
@@ -43,6 +44,19 @@ pub trait Journal: Send {
     /// # Errors
     /// As [`Journal::append`].
     fn idle(&mut self) -> Result<(), StorageError>;
+
+    /// Whether [`Journal::claim_room`] would give something to do.
+    fn wants_room(&self) -> bool {
+        false
+    }
+
+    /// Room for commits to come that somebody should [make](Room::make) beside them, and then bring back; one at a time.
+    fn claim_room(&mut self) -> Option<Room> {
+        None
+    }
+
+    /// What was claimed, made or not.
+    fn bring_room(&mut self, _: Room) {}
 }
 
 /// A frame as found at start-up.

@@ -28,7 +28,7 @@ pub use contract::{
 };
 pub use error::StorageError;
 pub use frame::{FrameEncoder, FrameHash};
-pub use journal::LogJournal;
+pub use journal::{LogJournal, Room};
 pub use open::{JOURNAL_FILE, OpenOptions, STORE_FILE, open, open_mirrored, open_with_backends};
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

@@ -138,8 +138,9 @@ fn open_all(
 ) -> Result<(LogJournal, RedbRest, Recovery), StorageError> {
     let store_file = store.file.clone();
     let open_journal = || {
+        let beside = journal.beside.map(|beside| Arc::new(beside) as Arc<dyn StorageBackend>);
         let log = LogFile::open(Arc::new(journal.backend), journal.file, options.journal_segment_bytes)?;
-        LogJournal::new(log, Arc::clone(&mark))
+        LogJournal::new(log.with_beside(beside), Arc::clone(&mark))
     };
     let open_store = || store.open(options.store_cache_bytes);
     let (journal, store) = match side_by_side {
@@ -170,6 +171,8 @@ fn open_all(
 pub(super) struct Opening<B> {
     pub(super) file: DbFile,
     backend: B,
+    /// The same file once more. With a mirror there is none: what is written beside would be missing there.
+    beside: Option<FileBackend>,
 }
 
 impl Opening<FileBackend> {
@@ -179,19 +182,23 @@ impl Opening<FileBackend> {
         let file = DbFile::new(&path);
         let opened = open_file(dir, &path, clean).map_err(|error| file.io("open", &error))?;
         let backend = FileBackend::new(opened).map_err(file.redb("open"))?;
-        Ok(Opening { file, backend })
+        let beside = fs::OpenOptions::new().read(true).write(true).open(&path);
+        let beside = FileBackend::new(beside.map_err(|error| file.io("open", &error))?);
+        let beside = Some(beside.map_err(file.redb("open"))?);
+        Ok(Opening { file, backend, beside })
     }
 
     /// What is written to it is written to the mirror's file of this name too.
     pub(super) fn mirrored(self, mirror: &Mirror, name: &str) -> Opening<Pair<FileBackend>> {
-        Opening { file: self.file, backend: Pair::new(self.backend, mirror.tap(name)) }
+        let backend = Pair::new(self.backend, mirror.tap(name));
+        Opening { file: self.file, backend, beside: None }
     }
 }
 
 impl<B: StorageBackend> Opening<B> {
     /// On any storage; `name` is what errors show.
     pub(super) fn over(name: &str, backend: B) -> Opening<B> {
-        Opening { file: DbFile::new(Path::new(name)), backend }
+        Opening { file: DbFile::new(Path::new(name)), backend, beside: None }
     }
 
     /// Opens it as a database, after a walk over every page.

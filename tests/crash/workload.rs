@@ -123,7 +123,7 @@ fn order_row(seq: u64) -> OrderRow {
         reference: None,
         player: None,
         ordered: false,
-        commands: vec![id(seq), id(seq + 1), id(seq + 2)],
+        commands: vec![id(seq), id(seq + 1), id(seq + 2)].into(),
     }
 }
 

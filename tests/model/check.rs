@@ -106,7 +106,7 @@ impl Driver {
             (Expect::Order(id), Reply::Published { order, commands, .. }) => {
                 assert!(durable, "an accepted order is durable");
                 assert_eq!(order, id);
-                assert_eq!(commands, self.naive.orders[&id]);
+                assert_eq!(*commands, *self.naive.orders[&id]);
                 self.naive.on_durable(id);
             }
             (Expect::Order(id), Reply::PublishedAtRest { order }) => {

@@ -76,7 +76,7 @@ impl Driver {
             assert_eq!(id.server, command.server);
             self.naive.commands.insert(*id, self.naive_command(row.id, order.ordered, command));
         }
-        self.naive.orders.insert(row.id, row.commands);
+        self.naive.orders.insert(row.id, row.commands.to_vec());
         self.published.push(order);
         self.follow();
     }

@@ -119,7 +119,7 @@ impl Checker {
     pub(crate) fn on_published(&mut self, plan: usize, published: &Published) {
         let order = &self.plans[plan].order;
         assert_eq!(published.commands.len(), order.commands.len(), "p{plan} was not accepted whole");
-        let answer = (published.order, published.commands.clone());
+        let answer = (published.order, published.commands.to_vec());
         if let Some(before) = &self.plans[plan].acked {
             assert_eq!(*before, answer, "p{plan} was answered with another order before");
         }

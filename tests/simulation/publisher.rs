@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use fluxrelay::broker::{BrokerError, Published};
-use fluxrelay::engine::{KeyDigest, NewCommand, NewOrder, OnDoubt, Refusal};
+use fluxrelay::engine::{Few, KeyDigest, NewCommand, NewOrder, OnDoubt, Refusal};
 use fluxrelay::ids::{CommandId, OrderId, ServerId, StoreId};
 use fluxrelay::time::UnixMs;
 
@@ -90,7 +90,7 @@ impl World {
         // As the broker's door does: an order whose servers are gone is only looked for.
         let bare = order.commands.iter().any(|command| !self.registry.contains_key(&command.server));
         if bare {
-            order.commands.clear();
+            order.commands = Few::default();
         }
         if conflict && let Some(key) = &mut order.key {
             key.body ^= 1;

@@ -127,7 +127,7 @@ impl Disk {
             let counted = self.totals_at.get(&frame.shard).copied().unwrap_or_default();
             for change in &frame.changes {
                 for shard in &mut *shards {
-                    shard.restore_change(change, frame.no > counted);
+                    shard.restore_change(change.clone(), frame.no > counted);
                 }
             }
         }

@@ -34,7 +34,7 @@ pub struct OrderAccepted {
     /// The order; its own row.
     pub row: OrderRow,
     /// Its commands, in order, as they are at revision 1.
-    pub commands: Vec<AcceptedRow>,
+    pub commands: Few<AcceptedRow>,
 }
 
 /// A command in [`OrderAccepted`]; what is not here follows from the order.

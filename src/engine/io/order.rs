@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::few::Few;
 use super::words::{Labels, OnDoubt, Player};
 use crate::ids::{ServerId, StoreId};
 use crate::time::UnixMs;
@@ -20,7 +21,7 @@ pub struct NewOrder {
     /// Each command waits until the one before it on the same server is terminal.
     pub ordered: bool,
     /// 1 to `ORDER_COMMANDS_MAX`.
-    pub commands: Vec<NewCommand>,
+    pub commands: Few<NewCommand>,
 }
 
 /// One command of a new order.

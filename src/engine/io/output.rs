@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::few::Few;
 use super::input::{Input, ReplyTo};
 use super::row::{CommandRow, OrderRow};
 use super::words::{Note, OnDoubt, Player, Status};
@@ -103,7 +104,7 @@ pub enum Reply {
         /// The same key and body were seen before.
         replayed: bool,
         /// In the order of the commands.
-        commands: Vec<CommandId>,
+        commands: Few<CommandId>,
     },
     /// To `Publish` with a key whose order is at rest already: read the order there. Same meaning as `replayed`.
     PublishedAtRest {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::few::Few;
 use super::order::KeyDigest;
 use super::words::{Labels, Note, OnDoubt, Player, Status};
 use crate::ids::{CommandId, FrameNo, OrderId, Seq, ServerId};
@@ -85,7 +86,7 @@ pub struct OrderRow {
     /// In sequence per server.
     pub ordered: bool,
     /// Its commands, in order.
-    pub commands: Vec<CommandId>,
+    pub commands: Few<CommandId>,
 }
 
 /// What is kept of a server's past beside its commands.

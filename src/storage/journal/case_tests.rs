@@ -167,7 +167,7 @@ fn forgotten_segments_are_used_again_and_an_idle_log_is_short() {
     assert!(long > 16 * SEGMENT as usize);
     journal.trim(journal.last).unwrap();
     journal.idle().unwrap();
-    assert!(disk.bytes().len() <= 4096 + 4 * SEGMENT as usize, "{} of {long}", disk.bytes().len());
+    assert!(disk.bytes().len() <= 4096 + 6 * SEGMENT as usize, "{} of {long}", disk.bytes().len());
     assert_eq!(journal.snapshot().segments.len(), 1);
     let syncs = disk.operations();
     journal.idle().unwrap();

@@ -18,6 +18,8 @@ const SALT_WITHOUT_DIRECTORY: u64 = 0x666c_7578_7265_6c61;
 #[derive(Debug, Clone)]
 pub(in crate::storage) struct LogFile {
     pub(super) backend: Arc<dyn StorageBackend>,
+    /// The same file through another description of it, for what is done beside the commits.
+    pub(super) beside: Option<Arc<dyn StorageBackend>>,
     pub(super) file: DbFile,
     pub(super) head: FileHead,
 }
@@ -62,7 +64,12 @@ impl LogFile {
                 StorageError::TooNew { file: file.path().to_path_buf(), found, supported: LOG_FORMAT }
             }
         })?;
-        Ok(LogFile { backend, file, head })
+        Ok(LogFile { backend, beside: None, file, head })
+    }
+
+    /// Lets room for segments to come be made beside the commits, through this.
+    pub(in crate::storage) fn with_beside(self, beside: Option<Arc<dyn StorageBackend>>) -> LogFile {
+        LogFile { beside, ..self }
     }
 
     /// Whether they were one file when they were made, of which there are two copies since.

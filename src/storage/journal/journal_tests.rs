@@ -44,6 +44,38 @@ impl Run {
 }
 
 #[test]
+fn room_is_made_ahead_and_commits_go_on_in_it() {
+    let disk = Disk::default();
+    let mut journal = super::log_tests::open(&disk).unwrap();
+    let mut rooms = 0;
+    while journal.wants_room() {
+        let room = journal.claim_room().unwrap();
+        assert!(!journal.wants_room() && journal.claim_room().is_none(), "one at a time");
+        room.make().unwrap();
+        journal.bring_room(room);
+        rooms += 1;
+    }
+    assert_eq!(rooms, 4);
+    let length = disk.bytes().len();
+    let mut frames = super::log_tests::Frames::new();
+    for _ in 0..4 {
+        journal.append(&[frames.of(0, super::log_tests::SEGMENT as usize / 2)]).unwrap();
+        journal.append(&[frames.of(0, super::log_tests::SEGMENT as usize / 4)]).unwrap();
+    }
+    assert!(journal.wants_room());
+    assert_eq!(disk.bytes().len(), length, "no commit made the file longer");
+    // What is claimed and not brought back stays, and is free for the next run.
+    let room = journal.claim_room().unwrap();
+    drop((journal, room));
+    let mut journal = super::log_tests::open(&disk).unwrap();
+    assert_eq!(super::log_tests::commits(&journal).unwrap().len(), 8);
+    journal.trim(journal.last).unwrap();
+    journal.idle().unwrap();
+    let least = 4096 + 5 * super::log_tests::SEGMENT as usize;
+    assert_eq!(disk.bytes().len(), least, "the open segment and four free ones");
+}
+
+#[test]
 fn commits_come_back_in_order_and_chains_go_on() {
     let (a, b) = (Disk::default(), Disk::default());
     let mut first = run(&a, &b);

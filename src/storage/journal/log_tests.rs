@@ -144,7 +144,7 @@ impl StorageBackend for Disk {
 /// Opens the log on a disk as a start does.
 pub(super) fn open(disk: &Disk) -> Result<LogJournal, StorageError> {
     let file = DbFile::new(std::path::Path::new("journal.log"));
-    let log = LogFile::open(Arc::new(disk.clone()), file, SEGMENT)?;
+    let log = LogFile::open(Arc::new(disk.clone()), file, SEGMENT)?.with_beside(Some(Arc::new(disk.clone())));
     let (mark, _) = CleanMark::take(None).unwrap();
     let mut journal = LogJournal::new(log, Arc::new(mark))?;
     journal.set_boot(journal.boot() + 1)?;
@@ -203,6 +203,8 @@ struct Story {
     random: Random,
     disk: Disk,
     journal: Option<LogJournal>,
+    /// What is being made beside the commits.
+    room: Option<Room>,
     frames: Frames,
     /// From commit 1 on, the one under way included.
     told: Vec<Vec<u8>>,
@@ -221,6 +223,7 @@ impl Story {
             random: Random(seed),
             disk,
             journal,
+            room: None,
             frames: Frames::new(),
             told: Vec::new(),
             acknowledged: 0,
@@ -230,7 +233,8 @@ impl Story {
     }
 
     fn step(&mut self) {
-        match self.random.below(20) {
+        match self.random.below(24) {
+            20.. => self.make_room(),
             0..=11 => self.append(),
             12..=14 => self.trim(),
             15 => {
@@ -238,7 +242,7 @@ impl Story {
                 self.after(done.map(drop));
             }
             16 => {
-                self.journal = None;
+                (self.journal, self.room) = (None, None);
                 self.reopen(true);
             }
             17 => self.crash(),
@@ -267,6 +271,20 @@ impl Story {
         self.after(done.map(drop));
     }
 
+    /// Claims some, or brings back what was claimed before, made or as it is.
+    fn make_room(&mut self) {
+        let journal = self.journal.as_mut().unwrap();
+        let Some(room) = self.room.take() else {
+            self.room = journal.claim_room();
+            return;
+        };
+        let made = if self.random.below(4) == 0 { Ok(()) } else { room.make() };
+        journal.bring_room(room);
+        if made.is_err() {
+            self.crash();
+        }
+    }
+
     fn trim(&mut self) {
         let upto = self.trimmed + self.random.below((self.acknowledged - self.trimmed) as usize + 1) as u64;
         if self.journal.as_mut().unwrap().trim(CommitNo(upto)).is_ok() {
@@ -291,7 +309,7 @@ impl Story {
                 let within = self.random.below(5);
                 self.disk.die_in(within);
             }
-            self.journal = None;
+            (self.journal, self.room) = (None, None);
             match open(&self.disk) {
                 Ok(journal) => {
                     self.journal = Some(journal);

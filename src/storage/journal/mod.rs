@@ -7,6 +7,7 @@
 //! ```text
 //! group commit ─▶ LogJournal ─▶ writer ─▶ file ─▶ StorageBackend      layout: the bytes
 //!                     │ opening: scan ─▶ walk                         copy, old: new logs, format 1
+//!                     ├ room: segments to come
 //!                     └ snapshot ─▶ recovery, backups, checks
 //! ```
 
@@ -27,6 +28,7 @@ mod copy;
 mod file;
 mod layout;
 mod old;
+mod room;
 mod scan;
 mod snapshot;
 mod walk;
@@ -34,6 +36,8 @@ mod writer;
 
 pub(super) use copy::write_copy;
 pub(super) use file::{LogFile, make};
+pub use room::Room;
+
 pub(super) use old::{OLD_JOURNAL_FILE, OldJournal, for_each_frame, upgrade};
 pub(super) use scan::scan;
 pub(super) use snapshot::{LogSnapshot, Shared};
@@ -259,6 +263,18 @@ impl Journal for LogJournal {
             Some(error) => Err(error.clone()),
             None => self.tidy(),
         }
+    }
+
+    fn wants_room(&self) -> bool {
+        self.failed.is_none() && self.writer.wants_room()
+    }
+
+    fn claim_room(&mut self) -> Option<Room> {
+        if self.failed.is_some() { None } else { self.writer.claim() }
+    }
+
+    fn bring_room(&mut self, room: Room) {
+        self.writer.bring_back(room);
     }
 }
 

@@ -2,7 +2,7 @@
 //! Never writes a sector that holds something durable, nor into a segment that is not free.
 //!
 //! A free segment is used again before the file grows, and it grows by zeros that are really written: a sync that only
-//! overwrites has no new extents to write down.
+//! overwrites has no new extents to write down. Where it can, it has grown beforehand ([`Room`]).
 
 use std::collections::BTreeSet;
 
@@ -10,15 +10,15 @@ use super::file::LogFile;
 use super::layout::{
     Mark, OPENING_STEP, RECORD_HEAD, RecordHead, RecordKind, SECTOR, SegmentHead, record_bytes,
 };
+use super::room::{Room, write_zeros};
 use super::snapshot::Live;
 use crate::storage::contract::CommitNo;
 use crate::storage::error::StorageError;
 use crate::storage::record::JournalMeta;
 
-/// Free segments that are kept when the rest is cut off.
-const SPARE_SEGMENTS: u32 = 2;
-/// What a new segment is made of. No memory is taken for it in the middle of a commit.
-static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+/// Free segments that there should be: made ahead beside the commits, and kept when the rest is cut off. A busy broker fills
+/// one in some 30 ms, and making one takes less.
+const SPARE_SEGMENTS: u32 = 4;
 
 /// See the module.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(super) struct Writer {
     pub(super) log: LogFile,
     slots: u32,
     free: BTreeSet<u32>,
+    /// A slot is being made ready by somebody else.
+    claimed: bool,
     boot: u32,
     /// The number of the newest segment in the file, whatever it holds.
     newest: u64,
@@ -56,6 +58,7 @@ impl Writer {
             log,
             slots,
             free: (0..slots).filter(|slot| !taken.contains(slot)).collect(),
+            claimed: false,
             boot: 0,
             newest,
             open: Vec::new(),
@@ -170,12 +173,34 @@ impl Writer {
         self.log.set_len(slot + 1)?;
         let (mut at, end) = (self.log.offset(slot), self.log.offset(slot + 1));
         while at < end {
-            let zeros = &ZEROS[..ZEROS.len().min((end - at) as usize)];
-            self.log.write(at, zeros)?;
-            at += zeros.len() as u64;
+            let written = write_zeros(&*self.log.backend, at, end);
+            at += written.map_err(|error| self.log.file.io("write", &error))?;
         }
         self.slots += 1;
         Ok(slot)
+    }
+
+    /// Whether [`Writer::claim`] would give a slot.
+    pub(super) fn wants_room(&self) -> bool {
+        let there = self.free.len() + usize::from(self.claimed);
+        self.log.beside.is_some() && self.has_begun() && !self.claimed && there < SPARE_SEGMENTS as usize
+    }
+
+    /// A slot at the end of the file, to be made ready beside the commits and brought back; one at a time.
+    pub(super) fn claim(&mut self) -> Option<Room> {
+        let beside = self.log.beside.clone().filter(|_| self.wants_room())?;
+        let slot = self.slots;
+        // If the file cannot grow, the commit that needs it says so.
+        self.log.set_len(slot + 1).ok()?;
+        self.slots += 1;
+        self.claimed = true;
+        Some(Room { slot, beside, from: self.log.offset(slot), to: self.log.offset(slot + 1) })
+    }
+
+    /// What was claimed may be used.
+    pub(super) fn bring_back(&mut self, room: Room) {
+        self.claimed = false;
+        self.free.insert(room.slot);
     }
 
     fn flush(&mut self) -> Result<(), StorageError> {

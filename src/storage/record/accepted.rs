@@ -9,7 +9,7 @@ use super::Flaw;
 use super::vocabulary::{
     LabelsRecord, PlayerRecord, ScheduleRecord, instant, labels, on_doubt, player, text,
 };
-use crate::engine::{AcceptedRow, KeyDigest, OrderAccepted, OrderRow};
+use crate::engine::{AcceptedRow, Few, KeyDigest, OrderAccepted, OrderRow};
 use crate::ids::{CommandId, OrderId, Seq, ServerId, StoreId};
 use crate::time::UnixMs;
 
@@ -92,7 +92,7 @@ impl<'a> AcceptedCommandRecord<'a> {
 impl ArchivedAcceptedRecord<'_> {
     pub(super) fn read(&self) -> Result<OrderAccepted, Flaw> {
         let commands =
-            self.commands.iter().map(ArchivedAcceptedCommandRecord::read).collect::<Result<Vec<_>, _>>()?;
+            self.commands.iter().map(ArchivedAcceptedCommandRecord::read).collect::<Result<Few<_>, _>>()?;
         let row = OrderRow {
             id: OrderId { store: StoreId(self.store.to_native()), seq: Seq(self.seq.to_native()) },
             accepted_at: UnixMs(self.accepted_at.to_native()),

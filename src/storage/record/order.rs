@@ -3,7 +3,7 @@
 
 use super::Flaw;
 use super::pack::{self, Unpack, if_set};
-use crate::engine::{OrderRow, Player};
+use crate::engine::{Few, OrderRow, Player};
 use crate::ids::{CommandId, OrderId, Seq, ServerId, StoreId};
 use crate::time::UnixMs;
 
@@ -41,7 +41,7 @@ pub(crate) fn decode_order(seq: Seq, row: &[u8]) -> Result<OrderRow, Flaw> {
     let name = if_set(named, || unpack.text())?;
     let uuid = if_set(uuid, || unpack.array().map(u128::from_le_bytes))?;
     let count = unpack.number()?;
-    let mut commands = Vec::new();
+    let mut commands = Few::default();
     let mut before = seq;
     for _ in 0..count {
         let server = ServerId(unpack.small()?);
@@ -63,7 +63,7 @@ mod tests {
         let (full, plain) = (samples::full_order(), samples::plain_order_row());
         let reference = OrderRow { reference: full.reference.clone(), ..plain.clone() };
         let player = OrderRow { player: samples::full_command().player, ..plain.clone() };
-        let empty = OrderRow { commands: Vec::new(), ..plain.clone() };
+        let empty = OrderRow { commands: Few::default(), ..plain.clone() };
         for row in [full, plain, reference, player, empty] {
             let bytes = encode_order(&row);
             for length in 0..bytes.len() {

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::engine::{
-    AcceptedRow, Change, CommandRow, CompletedChange, DeliveredChange, EditedChange, HistoryEntry, KeyDigest,
-    KeyRow, Labels, Note, OnDoubt, OrderAccepted, OrderRow, Player, ResentChange, Status, StatusChange,
+    AcceptedRow, Change, CommandRow, CompletedChange, DeliveredChange, EditedChange, Few, HistoryEntry,
+    KeyDigest, KeyRow, Labels, Note, OnDoubt, OrderAccepted, OrderRow, Player, ResentChange, Status,
+    StatusChange,
 };
 use crate::ids::{CommandId, OrderId, Seq, ServerId, StoreId};
 use crate::time::UnixMs;
@@ -106,7 +107,7 @@ pub(crate) fn full_order() -> OrderRow {
         reference: Some("invoice 7".into()),
         player: Some(Player { name: ".Bedrock".into(), uuid: None }),
         ordered: true,
-        commands: vec![id(12, 640), id(12, 704)],
+        commands: vec![id(12, 640), id(12, 704)].into(),
     }
 }
 
@@ -116,7 +117,7 @@ pub(crate) fn plain_order_row() -> OrderRow {
         reference: None,
         player: None,
         ordered: false,
-        commands: vec![id(12, 640)],
+        commands: Few::One(id(12, 640)),
         ..full_order()
     }
 }
@@ -133,7 +134,7 @@ pub(crate) fn plain_order(bytes: usize) -> Change {
         on_doubt: OnDoubt::Hold,
         labels: None,
     };
-    Change::Order(Box::new(OrderAccepted { row: plain_order_row(), commands: vec![command] }))
+    Change::Order(Box::new(OrderAccepted { row: plain_order_row(), commands: Few::One(command) }))
 }
 
 pub(crate) fn keys() -> Vec<KeyRow> {
@@ -158,7 +159,7 @@ pub(crate) fn changes() -> Vec<Change> {
         on_doubt: OnDoubt::Rerun,
         labels: Some(labels()),
     };
-    let commands = vec![command(640, None), command(704, Some(640))];
+    let commands = vec![command(640, None), command(704, Some(640))].into();
     vec![
         Change::Order(Box::new(OrderAccepted { row: full_order(), commands })),
         plain_order(16),
