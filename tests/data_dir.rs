@@ -27,7 +27,7 @@ fn start(dir: &Path) -> Running {
     broker::start(settings).expect("the broker starts")
 }
 
-/// The files as a kill would leave them: nothing is on its way when they are copied.
+/// The files as a kill would leave them: nothing is on its way when they are copied, but for room in the journal.
 fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).expect("a directory") {
         let path = entry.expect("an entry").path();

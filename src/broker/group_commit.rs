@@ -106,7 +106,7 @@ impl<J: Journal> SharedJournal<J> {
         rested
     }
 
-    /// Makes room in the journal until there is enough. Waits for the disk, and no commit waits for it.
+    /// Makes room in the journal until there is enough. Waits for the disk, beside the commits.
     pub(super) fn make_room(&self) {
         let claim = || self.commit.lock().open()?.journal.claim_room();
         while let Some(room) = claim() {
@@ -190,14 +190,14 @@ impl<J: Journal> GroupCommit<J> {
         for frame in self.frames.drain(..) {
             durable[usize::from(frame.shard.0)] = Some(frame.no);
         }
-        if self.journal.wants_room() {
-            lines.make_room();
-        }
         let own = own.and_then(|own| durable[usize::from(own.0)].take());
         for (shard, frame) in lines.shards().iter().zip(durable) {
             if let Some(frame) = frame {
                 shard.send_now(Envelope::Durable { frame });
             }
+        }
+        if self.journal.wants_room() {
+            lines.make_room();
         }
         Ok(own)
     }

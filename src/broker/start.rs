@@ -334,10 +334,12 @@ fn restore(shards: &mut [Shard], count: u16, recovered: Recovered) {
         Recovered::Live(row) => shards[usize::from(row.id.server.shard(count).0)].restore_live(*row),
         Recovered::Key(row) => shards[usize::from(row.order.store.shard(count).0)].restore_key(row),
         Recovered::Frame { frame, count } => {
-            let Some((last, others)) = shards.split_last_mut() else { return };
             for change in frame.changes {
-                others.iter_mut().for_each(|shard| shard.restore_change(change.clone(), count));
-                last.restore_change(change, count);
+                let Some(last) = shards.iter().rposition(|shard| shard.concerns(&change)) else { continue };
+                for shard in shards[..last].iter_mut().filter(|shard| shard.concerns(&change)) {
+                    shard.restore_change(change.clone(), count);
+                }
+                shards[last].restore_change(change, count);
             }
         }
     }
@@ -421,8 +423,8 @@ impl Running {
         }
     }
 
-    /// Ends the threads in the order of the data's way: shards after the last checkpoint, then the journal, then who only
-    /// reads.
+    /// Ends the threads in the order of the data's way: shards after the last checkpoint, then who makes room in the journal, and
+    /// the journal, then who only reads.
     fn join(self) {
         let (keeper, thread) = self.keeper;
         let _ = keeper.send(ToKeeper::Stop);

@@ -20,6 +20,7 @@ const FREED_AT_ONCE: usize = 64;
 pub(super) struct Keys {
     days: BTreeMap<u64, Table>,
     len: usize,
+    bytes: usize,
     /// Days that are over, on their way out of memory.
     forgotten: Vec<Table>,
 }
@@ -32,7 +33,7 @@ impl Keys {
 
     /// Bytes of memory that they take.
     pub(super) fn bytes(&self) -> usize {
-        self.days.values().chain(&self.forgotten).map(Table::bytes).sum()
+        self.bytes
     }
 
     /// The body's fingerprint and the order that a key stands for. Its store is the one that asks: the key's fingerprint
@@ -45,9 +46,10 @@ impl Keys {
     pub(super) fn insert(&mut self, row: KeyRow) {
         let KeyRow { digest: KeyDigest { key, body }, order, at } = row;
         let day = self.days.entry(at.0 / DAY).or_default();
-        let before = day.len();
+        let (len, bytes) = (day.len(), day.bytes());
         day.insert(key, Entry { body, seq: order.seq });
-        self.len += day.len() - before;
+        self.len += day.len() - len;
+        self.bytes = self.bytes + day.bytes() - bytes;
     }
 
     /// Forgets the days whose last instant is more than `kept` ago. Their memory is freed by [`Keys::free_some`].
@@ -70,7 +72,10 @@ impl Keys {
     pub(super) fn free_some(&mut self) {
         for _ in 0..FREED_AT_ONCE {
             let Some(day) = self.forgotten.last_mut() else { return };
-            if !day.drop_map() {
+            self.bytes -= day.bytes();
+            if day.drop_map() {
+                self.bytes += day.bytes();
+            } else {
                 self.forgotten.pop();
             }
         }

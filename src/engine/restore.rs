@@ -5,7 +5,9 @@
 //! [`Shard::restore_done`]. A change for a command that is not known is one of a command that has ended at rest.
 
 use super::command::Command;
-use super::io::{Change, CommandRow, KeyRow, Note, OrderAccepted, Output, ServerRow, Status, StatusChange};
+use super::io::{
+    AcceptedRow, Change, CommandRow, KeyRow, Note, OrderAccepted, Output, ServerRow, Status, StatusChange,
+};
 use super::shard::Shard;
 use crate::ids::{CommandId, FrameNo, Seq, ServerId, StoreId};
 use crate::time::UnixMs;
@@ -65,6 +67,21 @@ impl Shard {
     /// The last frame of this shard in the journal, or in what a checkpoint contains.
     pub fn restore_frame_no(&mut self, last: FrameNo) {
         self.outbox.restore_frame_no(last);
+    }
+
+    /// Whether [`Shard::restore_change`] would do anything: most changes are of one shard.
+    pub fn concerns(&self, change: &Change) -> bool {
+        match change {
+            Change::Order(order) => {
+                let own = |row: &AcceptedRow| self.owns(row.id.server);
+                self.is_desk_of(order.row.id.store) || order.commands.iter().any(own)
+            }
+            Change::Delivered(change) => self.owns(change.server),
+            Change::Completed(change) => self.owns(change.server),
+            Change::Status(change) => self.owns(change.id.server),
+            Change::Edited(change) => self.owns(change.id.server),
+            Change::Resent(change) => change.commands.iter().any(|(id, _)| self.owns(id.server)),
+        }
     }
 
     /// A change of the journal, of whichever shard: what is not this shard's is passed over. `count`: what ended by it is

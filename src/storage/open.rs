@@ -171,7 +171,7 @@ fn open_all(
 pub(super) struct Opening<B> {
     pub(super) file: DbFile,
     backend: B,
-    /// The same file once more. With a mirror there is none: what is written beside would be missing there.
+    /// The journal's file once more. With a mirror there is none: what is written beside would be missing there.
     beside: Option<FileBackend>,
 }
 
@@ -182,9 +182,10 @@ impl Opening<FileBackend> {
         let file = DbFile::new(&path);
         let opened = open_file(dir, &path, clean).map_err(|error| file.io("open", &error))?;
         let backend = FileBackend::new(opened).map_err(file.redb("open"))?;
-        let beside = fs::OpenOptions::new().read(true).write(true).open(&path);
-        let beside = FileBackend::new(beside.map_err(|error| file.io("open", &error))?);
-        let beside = Some(beside.map_err(file.redb("open"))?);
+        let once_more = || fs::OpenOptions::new().read(true).write(true).open(&path);
+        let beside = (name == JOURNAL_FILE).then(once_more).transpose();
+        let beside = beside.map_err(|error| file.io("open", &error))?.map(FileBackend::new);
+        let beside = beside.transpose().map_err(file.redb("open"))?;
         Ok(Opening { file, backend, beside })
     }
 

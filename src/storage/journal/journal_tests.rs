@@ -51,7 +51,10 @@ fn room_is_made_ahead_and_commits_go_on_in_it() {
     while journal.wants_room() {
         let room = journal.claim_room().unwrap();
         assert!(!journal.wants_room() && journal.claim_room().is_none(), "one at a time");
+        let before = disk.operations();
         room.make().unwrap();
+        let after = disk.operations();
+        assert_eq!((after.0 - before.0, after.1 - before.1), (2, 1), "zeros, and a sync");
         journal.bring_room(room);
         rooms += 1;
     }
@@ -73,6 +76,37 @@ fn room_is_made_ahead_and_commits_go_on_in_it() {
     journal.idle().unwrap();
     let least = 4096 + 5 * super::log_tests::SEGMENT as usize;
     assert_eq!(disk.bytes().len(), least, "the open segment and four free ones");
+}
+
+/// Commits, slower ones, go on while a piece of it is on its way.
+#[test]
+fn room_is_made_in_pieces_that_are_synced_one_by_one() {
+    const PIECE: u64 = 64 * 1024;
+    let bytes = 3 * PIECE + 4096;
+    let disk = Disk::with(vec![7; 4096 + bytes as usize]);
+    let room = Room { slot: 0, beside: Arc::new(disk.clone()), from: 4096, to: 4096 + bytes };
+    let before = disk.operations();
+    room.make().unwrap();
+    let after = disk.operations();
+    assert_eq!((after.0 - before.0, after.1 - before.1), (8, 4), "writes and syncs, and syncs of them");
+    let made = disk.bytes();
+    assert!(made[..4096].iter().all(|byte| *byte == 7) && made[4096..].iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn a_file_that_cannot_grow_is_tried_once_a_segment() {
+    let (disk, mut frames) = (Disk::default(), super::log_tests::Frames::new());
+    let mut journal = super::log_tests::open(&disk).unwrap();
+    disk.refuse_growth(true);
+    assert!(journal.wants_room() && journal.claim_room().is_none());
+    assert!(!journal.wants_room(), "not again for each commit");
+    disk.refuse_growth(false);
+    let segment = super::log_tests::SEGMENT as usize;
+    for _ in 0..2 {
+        journal.append(&[frames.of(0, segment * 3 / 4)]).unwrap();
+    }
+    assert!(journal.wants_room(), "another segment was begun");
+    assert!(journal.claim_room().is_some());
 }
 
 #[test]

@@ -40,6 +40,7 @@ struct State {
     now: Vec<u8>,
     safe: Vec<u8>,
     waiting: Vec<Waiting>,
+    full: bool,
     operations: usize,
     syncs: usize,
     dies_at: Option<usize>,
@@ -72,6 +73,11 @@ impl Disk {
     pub(super) fn operations(&self) -> (usize, usize) {
         let state = self.0.lock();
         (state.operations, state.syncs)
+    }
+
+    /// Whether there is no room for a longer file from now on.
+    pub(super) fn refuse_growth(&self, refuse: bool) {
+        self.0.lock().full = refuse;
     }
 
     /// The power goes with the `n`-th operation from now on.
@@ -131,6 +137,9 @@ impl StorageBackend for Disk {
         Ok(())
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
+        if self.0.lock().full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.run(Some(Waiting::Length(len as usize)))
     }
     fn sync_data(&self) -> io::Result<()> {

@@ -42,7 +42,7 @@ pub(super) use old::{OLD_JOURNAL_FILE, OldJournal, for_each_frame, upgrade};
 pub(super) use scan::scan;
 pub(super) use snapshot::{LogSnapshot, Shared};
 
-/// Bytes of a segment: a growth is one write and one slower sync, and what a directory without work takes is a few.
+/// Bytes of a segment: making one takes milliseconds, and what a directory without work takes is a few.
 pub(super) const SEGMENT_BYTES: u32 = 1024 * 1024;
 
 /// What errors call the row that says where the journal stands.

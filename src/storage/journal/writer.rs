@@ -28,6 +28,8 @@ pub(super) struct Writer {
     free: BTreeSet<u32>,
     /// A slot is being made ready by somebody else.
     claimed: bool,
+    /// The file could not be made longer, and no segment was begun since.
+    refused: bool,
     boot: u32,
     /// The number of the newest segment in the file, whatever it holds.
     newest: u64,
@@ -59,6 +61,7 @@ impl Writer {
             slots,
             free: (0..slots).filter(|slot| !taken.contains(slot)).collect(),
             claimed: false,
+            refused: false,
             boot: 0,
             newest,
             open: Vec::new(),
@@ -155,6 +158,7 @@ impl Writer {
     /// The next segment, after `parts` of the commit that follows `after`.
     fn begin(&mut self, after: u64, parts: u32, previous: u64) -> Result<(), StorageError> {
         self.flush()?;
+        self.refused = false;
         let slot = match self.free.pop_first() {
             Some(slot) => slot,
             None => self.grow()?,
@@ -182,16 +186,20 @@ impl Writer {
 
     /// Whether [`Writer::claim`] would give a slot.
     pub(super) fn wants_room(&self) -> bool {
-        let there = self.free.len() + usize::from(self.claimed);
-        self.log.beside.is_some() && self.has_begun() && !self.claimed && there < SPARE_SEGMENTS as usize
+        let few = self.free.len() < SPARE_SEGMENTS as usize;
+        few && !self.claimed && !self.refused && self.log.beside.is_some() && self.has_begun()
     }
 
     /// A slot at the end of the file, to be made ready beside the commits and brought back; one at a time.
     pub(super) fn claim(&mut self) -> Option<Room> {
         let beside = self.log.beside.clone().filter(|_| self.wants_room())?;
         let slot = self.slots;
-        // If the file cannot grow, the commit that needs it says so.
-        self.log.set_len(slot + 1).ok()?;
+        if let Err(error) = self.log.set_len(slot + 1) {
+            // Of a commit that needs it this would be the end.
+            tracing::warn!(%error, "cannot make room in the journal ahead of time");
+            self.refused = true;
+            return None;
+        }
         self.slots += 1;
         self.claimed = true;
         Some(Room { slot, beside, from: self.log.offset(slot), to: self.log.offset(slot + 1) })
