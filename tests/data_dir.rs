@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use fluxrelay::broker::{self, DEFAULT_STORE, Running, Settings};
 use fluxrelay::credentials::HashCost;
@@ -10,12 +9,12 @@ use fluxrelay::ids::ServerId;
 use fluxrelay::time::Millis;
 
 use inside::{order, server};
+use patience::eventually;
 
 #[path = "support/inside.rs"]
 mod inside;
-
-/// How long the checkpoint may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+#[path = "support/patience.rs"]
+mod patience;
 
 /// Checkpoints by time are far away.
 fn start(dir: &Path) -> Running {
@@ -47,12 +46,7 @@ async fn what_recovery_replays_is_checkpointed_at_once() {
 
     let recovered = start(second.path());
     assert!(recovered.recovery().frames > 0, "the order is in the journal alone");
-    let checkpointed = async {
-        while recovered.handle().stats().checkpoints == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, checkpointed).await.expect("a checkpoint comes at once");
+    eventually("a checkpoint at once", async || recovered.handle().stats().checkpoints > 0).await;
     recovered.stop().await.unwrap();
     running.stop().await.unwrap();
 
@@ -90,12 +84,7 @@ async fn room_in_the_journal_is_made_ahead_of_commits() {
     running.handle().publish(DEFAULT_STORE, order(server, "say hi")).await.unwrap();
     let segments =
         || (fs::metadata(dir.path().join("journal.log")).expect("a journal").len() - 4096) / SEGMENT;
-    let made = async {
-        while segments() < 5 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, made).await.expect("four segments beside the one that is written");
+    eventually("four segments beside the one that is written", async || segments() >= 5).await;
     running.stop().await.unwrap();
     assert_eq!(segments(), 5, "and these are kept");
 }

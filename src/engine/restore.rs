@@ -69,7 +69,8 @@ impl Shard {
         self.outbox.restore_frame_no(last);
     }
 
-    /// Whether [`Shard::restore_change`] would do anything: most changes are of one shard.
+    /// Whether anything of a change is this shard's: most are of one shard. What the seqs of others say, that later ones are
+    /// above them, [`Shard::restore_next_seq`] says too.
     pub fn concerns(&self, change: &Change) -> bool {
         match change {
             Change::Order(order) => {

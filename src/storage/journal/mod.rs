@@ -36,9 +36,8 @@ mod writer;
 
 pub(super) use copy::write_copy;
 pub(super) use file::{LogFile, make};
-pub use room::Room;
-
 pub(super) use old::{OLD_JOURNAL_FILE, OldJournal, for_each_frame, upgrade};
+pub use room::Room;
 pub(super) use scan::scan;
 pub(super) use snapshot::{LogSnapshot, Shared};
 
