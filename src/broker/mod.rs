@@ -29,6 +29,7 @@ mod operators;
 mod quotas;
 mod rate;
 mod registry;
+mod replay;
 mod request;
 mod room_thread;
 mod shard_thread;

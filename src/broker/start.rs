@@ -1,6 +1,5 @@
 //! Start and stop: opens the disk, recovers the shards, runs the threads, and ends them in order.
 
-use std::mem;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -16,35 +15,24 @@ use super::clock::Clock;
 use super::events::EventHub;
 use super::group_commit::{GroupCommit, SharedJournal};
 use super::handle::Handle;
-use super::inbox::{Envelope, Outlet, inbox};
+use super::inbox::{Envelope, inbox};
 use super::inner::Inner;
 use super::keeper::{KeeperSettings, ToKeeper};
 use super::limited::Limited;
-use super::lines::Lines;
 use super::login::FailedLoginLimit;
-use super::numbers::first_seq;
 use super::quotas::{QuotaSettings, Quotas};
 use super::registry::{FirstStart, Registry, RegistryOptions};
+use super::replay::{recover, shard_threads};
 use super::room_thread::ToRoom;
-use super::shard_thread::ShardThread;
 use super::space::Space;
 use super::stats::{DoorStats, JournalStats};
 use super::{keeper, room_thread, space, texts_thread};
 use crate::credentials::HashCost;
-use crate::engine::{self, Counters, Output, Shard};
-use crate::ids::{FrameNo, ServerId, ShardNo, StoreId};
+use crate::engine::{self, Counters, Shard};
 use crate::limits::TICKET_HOURS_MAX;
 use crate::storage::mirror::Mirror;
-use crate::storage::{
-    self, BackupSource, FrameEncoder, FrameHash, LogJournal, OpenOptions, Recovered, Recovery,
-    RecoveryReport, RedbRest, StorageError,
-};
+use crate::storage::{self, BackupSource, LogJournal, OpenOptions, RecoveryReport, RedbRest, StorageError};
 use crate::time::{Millis, UnixMs};
-
-/// Recovered pieces that are handed over at once, frames apart.
-const PIECES_PER_BATCH: usize = 1024;
-/// Batches that are read ahead of the restoring.
-const BATCHES_AHEAD: usize = 8;
 
 /// What the broker needs to know; checked before.
 #[derive(Debug, Clone)]
@@ -275,98 +263,6 @@ fn open_registry(
     };
     let (registry, first_start) = Registry::open(&settings.data_dir, options, on_failure)?;
     Ok((registry, first_start, owner))
-}
-
-/// The shards as they were, but for [`Shard::restore_done`].
-pub(super) fn recover(
-    settings: &Settings,
-    recovery: Recovery,
-    rest: &RedbRest,
-    servers: impl IntoIterator<Item = (ServerId, StoreId)>,
-    now: UnixMs,
-) -> Result<(Vec<Shard>, RecoveryReport), StorageError> {
-    let (count, boot) = (settings.shards, recovery.boot());
-    // What is for all of them.
-    let texts_kept = settings.engine.texts_kept / u64::from(count);
-    let each = engine::Settings { texts_kept, ..settings.engine.clone() };
-    let mut shards: Vec<Shard> =
-        (0..count).map(|no| Shard::new(each.clone(), ShardNo(no), count, boot, now)).collect();
-    for (server, store) in servers {
-        shards[usize::from(server.shard(count).0)].restore_server(server, store);
-    }
-    let report = replay(recovery, rest, &mut shards, count)?;
-    Ok((shards, report))
-}
-
-/// Restores the shards: one thread reads and checks, this one restores, so that recovery takes as long as the slower of
-/// the two.
-fn replay(
-    recovery: Recovery,
-    rest: &RedbRest,
-    shards: &mut [Shard],
-    count: u16,
-) -> Result<RecoveryReport, StorageError> {
-    let (sender, batches) = bounded(BATCHES_AHEAD);
-    thread::scope(|scope| {
-        let reading = scope.spawn(move || {
-            let mut batch = Vec::with_capacity(PIECES_PER_BATCH);
-            let report = recovery.replay(rest, &mut |piece| {
-                // A frame is a batch by itself.
-                let full = batch.len() + 1 >= PIECES_PER_BATCH || matches!(piece, Recovered::Frame { .. });
-                batch.push(piece);
-                if full {
-                    // The other end goes away only with this thread.
-                    let _ = sender.send(mem::replace(&mut batch, Vec::with_capacity(PIECES_PER_BATCH)));
-                }
-            })?;
-            let _ = sender.send(batch);
-            Ok(report)
-        });
-        batches.into_iter().flatten().for_each(|piece| restore(shards, count, piece));
-        reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-}
-
-/// Gives a shard, or all of them, one recovered piece.
-fn restore(shards: &mut [Shard], count: u16, recovered: Recovered) {
-    match recovered {
-        Recovered::Server(row) => shards[usize::from(row.server.shard(count).0)].restore_totals(row),
-        Recovered::Live(row) => shards[usize::from(row.id.server.shard(count).0)].restore_live(*row),
-        Recovered::Key(row) => shards[usize::from(row.order.store.shard(count).0)].restore_key(row),
-        Recovered::Frame { frame, count } => {
-            for change in frame.changes {
-                let Some(last) = shards.iter().rposition(|shard| shard.concerns(&change)) else { continue };
-                for shard in shards[..last].iter_mut().filter(|shard| shard.concerns(&change)) {
-                    shard.restore_change(change.clone(), count);
-                }
-                shards[last].restore_change(change, count);
-            }
-        }
-    }
-}
-
-/// The recovered shards, each with what a thread needs to go on.
-pub(super) fn shard_threads<L: Lines + Clone>(
-    shards: Vec<Shard>,
-    outlets: Vec<Outlet>,
-    report: &RecoveryReport,
-    now: UnixMs,
-    lines: &L,
-) -> Vec<ShardThread<L>> {
-    let next_seq = report.next_seq.max(first_seq(now));
-    let mut threads = Vec::with_capacity(shards.len());
-    for (mut shard, outlet) in shards.into_iter().zip(outlets) {
-        let no = ShardNo(u16::try_from(threads.len()).expect("there are at most SHARDS_MAX shards"));
-        let end = report.shards.iter().find(|end| end.shard == no);
-        let (last_frame, last_hash) = end.map_or((FrameNo(0), FrameHash([0; 16])), |end| (end.no, end.hash));
-        let encoder = FrameEncoder::new(no, report.boot, last_frame, last_hash);
-        let mut outputs: Vec<Output> = Vec::new();
-        shard.restore_next_seq(next_seq);
-        shard.restore_frame_no(last_frame);
-        shard.restore_done(now, &mut outputs);
-        threads.push(ShardThread::new(no, shard, (encoder, last_frame), outlet, lines.clone(), outputs));
-    }
-    threads
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {

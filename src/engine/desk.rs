@@ -60,6 +60,18 @@ impl Desk {
         self.next = self.next.max(next.div_ceil(u64::from(SHARDS_MAX)));
     }
 
+    /// Another takes its place; seqs that this one has seen exist there too.
+    pub(super) fn give_way_to(&mut self, other: Desk) {
+        let next = self.next.max(other.next);
+        *self = Desk { next, ..other };
+    }
+
+    /// A remembered key of one of its stores.
+    pub(super) fn restore_key(&mut self, row: KeyRow) {
+        self.on_seq(row.order.seq);
+        self.keys.insert(row);
+    }
+
     /// The fold of an accepted order, in a running shard and in recovery.
     pub(super) fn apply_order(&mut self, row: &OrderRow) {
         self.orders.push(row);

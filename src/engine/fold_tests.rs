@@ -322,19 +322,26 @@ impl World {
         self.journal.retain(|(no, _)| *no > underway.trim);
     }
 
-    /// Another shard from what is at rest and the journal up to a frame.
+    /// Another shard from what is at rest and the journal up to a frame, its desk apart as at a start.
     fn restored(&self, upto: FrameNo) -> Shard {
         let mut shard = fresh(self.boot + 1, self.now);
+        let mut desk = shard.lend_desk();
         self.rest.servers.values().for_each(|row| shard.restore_totals(*row));
         self.rest.live.values().for_each(|row| shard.restore_live(row.clone()));
-        self.rest.keys.iter().for_each(|row| shard.restore_key(*row));
+        self.rest.keys.iter().for_each(|row| desk.restore_key(*row));
         shard.restore_next_seq(self.rest.next_seq);
         shard.restore_frame_no(self.rest.totals.max(self.rest.trimmed));
         for (no, changes) in self.journal.iter().filter(|(no, _)| *no <= upto) {
             let count = *no > self.rest.totals;
-            changes.iter().for_each(|change| shard.restore_change(change.clone(), count));
+            for change in changes {
+                if let Change::Order(order) = change {
+                    desk.restore_order(&order.row);
+                }
+                shard.restore_queues(change.clone(), count);
+            }
             shard.restore_frame_no(*no);
         }
+        shard.take_back(desk);
         shard
     }
 

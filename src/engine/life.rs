@@ -131,9 +131,14 @@ impl Shard {
 
     /// Makes a command of an order; nobody sees it before [`Shard::accept`].
     pub(super) fn make(&mut self, row: AcceptedRow, order: OrderId, at: UnixMs) -> u32 {
-        let server = self.servers.place(row.id.server, order.store);
-        self.servers[server].reserved += 1;
-        self.insert(Command::accepted(row, order.seq, at, server))
+        let place = self.servers.place(row.id.server, order.store);
+        self.make_in(place, row, order.seq, at)
+    }
+
+    /// As [`Shard::make`], at the place of its server.
+    pub(super) fn make_in(&mut self, place: u32, row: AcceptedRow, order: Seq, at: UnixMs) -> u32 {
+        self.servers[place].reserved += 1;
+        self.insert(Command::accepted(row, order, at, place))
     }
 
     /// A command whose acceptance is durable enters its queue.

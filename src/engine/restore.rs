@@ -5,9 +5,9 @@
 //! [`Shard::restore_done`]. A change for a command that is not known is one of a command that has ended at rest.
 
 use super::command::Command;
-use super::io::{
-    AcceptedRow, Change, CommandRow, KeyRow, Note, OrderAccepted, Output, ServerRow, Status, StatusChange,
-};
+use super::desk::Desk;
+use super::io::{Change, CommandRow, KeyRow, Note, OrderAccepted, Output, ServerRow, Status, StatusChange};
+use super::lent_desk::LentDesk;
 use super::shard::Shard;
 use crate::ids::{CommandId, FrameNo, Seq, ServerId, StoreId};
 use crate::time::UnixMs;
@@ -55,8 +55,18 @@ impl Shard {
     pub fn restore_key(&mut self, row: KeyRow) {
         self.desk.on_seq(row.order.seq);
         if self.is_desk_of(row.order.store) {
-            self.desk.keys.insert(row);
+            self.desk.restore_key(row);
         }
+    }
+
+    /// Lends its desk, so that another thread restores that beside the queues. Until it is back, here is an empty one.
+    pub fn lend_desk(&mut self) -> LentDesk {
+        LentDesk::new(std::mem::replace(&mut self.desk, Desk::new(self.no)))
+    }
+
+    /// Takes its desk back: before [`Shard::restore_done`].
+    pub fn take_back(&mut self, desk: LentDesk) {
+        self.desk.give_way_to(desk.into_desk());
     }
 
     /// No seq at or above this was given out.
@@ -69,14 +79,11 @@ impl Shard {
         self.outbox.restore_frame_no(last);
     }
 
-    /// Whether anything of a change is this shard's: most are of one shard. What the seqs of others say, that later ones are
-    /// above them, [`Shard::restore_next_seq`] says too.
+    /// Whether anything of a change is about this shard's queues: most are about those of one shard. What the seqs of others
+    /// say, that later ones are above them, [`Shard::restore_next_seq`] says too.
     pub fn concerns(&self, change: &Change) -> bool {
         match change {
-            Change::Order(order) => {
-                let own = |row: &AcceptedRow| self.owns(row.id.server);
-                self.is_desk_of(order.row.id.store) || order.commands.iter().any(own)
-            }
+            Change::Order(order) => order.commands.iter().any(|row| self.owns(row.id.server)),
             Change::Delivered(change) => self.owns(change.server),
             Change::Completed(change) => self.owns(change.server),
             Change::Status(change) => self.owns(change.id.server),
@@ -88,8 +95,18 @@ impl Shard {
     /// A change of the journal, of whichever shard: what is not this shard's is passed over. `count`: what ended by it is
     /// not in the totals at rest yet.
     pub fn restore_change(&mut self, change: Change, count: bool) {
+        if let Change::Order(order) = &change
+            && self.is_desk_of(order.row.id.store)
+        {
+            self.desk.apply_order(&order.row);
+        }
+        self.restore_queues(change, count);
+    }
+
+    /// What a change says of the queues; the rest of it is for the desk, see [`Shard::lend_desk`].
+    pub fn restore_queues(&mut self, change: Change, count: bool) {
         match change {
-            Change::Order(order) => self.restore_order(*order),
+            Change::Order(order) => self.restore_commands(*order),
             Change::Delivered(change) => {
                 self.restore_plain(change.server, Status::Delivered, change.at, &change.commands);
             }
@@ -113,17 +130,18 @@ impl Shard {
         }
     }
 
-    fn restore_order(&mut self, accepted: OrderAccepted) {
+    fn restore_commands(&mut self, accepted: OrderAccepted) {
         let OrderAccepted { row: order, commands } = accepted;
         for row in commands {
             self.desk.on_seq(row.id.seq);
-            if self.owns(row.id.server) && self.find(row.id).is_none() {
-                let slot = self.make(row, order.id, order.accepted_at);
+            if !self.owns(row.id.server) {
+                continue;
+            }
+            let place = self.servers.place(row.id.server, order.id.store);
+            if self.find_in(place, row.id.seq).is_none() {
+                let slot = self.make_in(place, row, order.id.seq, order.accepted_at);
                 self.admit(slot);
             }
-        }
-        if self.is_desk_of(order.id.store) {
-            self.desk.apply_order(&order);
         }
     }
 
@@ -163,11 +181,13 @@ impl Shard {
     pub fn restore_done(&mut self, now: UnixMs, out: &mut Vec<Output>) {
         self.now = self.now.max(now);
         self.outbox.swap(out);
-        for place in self.servers.places() {
-            let slots: Vec<u32> = self.servers[place].lane.slots_from(0).collect();
-            for slot in slots {
+        // As they lie in memory, not server by server: with a million of them that takes a fraction of the time.
+        for slot in self.commands.places() {
+            if self.commands.get(slot).is_some() {
                 self.restart(slot);
             }
+        }
+        for place in self.servers.places() {
             if self.servers[place].registered {
                 self.check_full(place);
             } else {

@@ -52,6 +52,13 @@ impl<T> Slab<T> {
         Some(value)
     }
 
+    /// All places that there are by now, in the order in which they lie in memory; some may be free.
+    pub(super) fn places(&self) -> std::ops::Range<u32> {
+        let last = self.chunks.last().map_or(0, Vec::len);
+        let places = self.chunks.len().saturating_sub(1) * CHUNK + last;
+        0..u32::try_from(places).expect("a slab has fewer than 2^32 places")
+    }
+
     /// All values.
     #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {

@@ -1,0 +1,59 @@
+//! A desk that is restored apart from the queues of its shard. Each has its own structures, and nothing of one is asked about
+//! the other before all is known: so two threads restore a shard, in little more than half the time of one.
+
+use super::desk::Desk;
+use super::io::{KeyRow, OrderRow};
+
+/// The desk of a shard that is being restored; see [`super::Shard::lend_desk`].
+#[derive(Debug)]
+pub struct LentDesk(Desk);
+
+impl LentDesk {
+    pub(super) fn new(desk: Desk) -> LentDesk {
+        LentDesk(desk)
+    }
+
+    pub(super) fn into_desk(self) -> Desk {
+        self.0
+    }
+
+    /// A remembered idempotency key of one of its stores.
+    pub fn restore_key(&mut self, row: KeyRow) {
+        self.0.restore_key(row);
+    }
+
+    /// An accepted order of one of its stores, in the order of commits; its commands are for the queues.
+    pub fn restore_order(&mut self, row: &OrderRow) {
+        self.0.apply_order(row);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Settings;
+    use super::super::harness::{SERVER, STORE};
+    use super::super::io::KeyDigest;
+    use super::super::shard::Shard;
+    use crate::ids::{OrderId, Seq, ShardNo};
+    use crate::limits::SHARDS_MAX;
+    use crate::time::UnixMs;
+
+    use super::*;
+
+    #[test]
+    fn seqs_that_either_half_has_seen_are_not_given_out_again() {
+        let stride = u64::from(SHARDS_MAX);
+        for (at_the_desk, in_the_queues) in [(7, 0), (0, 7), (7, 5)] {
+            let mut shard = Shard::new(Settings::default(), ShardNo(0), 1, 2, UnixMs(1));
+            shard.restore_server(SERVER, STORE);
+            let mut desk = shard.lend_desk();
+            let order = OrderId { store: STORE, seq: Seq(at_the_desk * stride) };
+            desk.restore_key(KeyRow { digest: KeyDigest { key: 3, body: 4 }, order, at: UnixMs(1) });
+            shard.restore_next_seq((in_the_queues + 1) * stride);
+            assert_eq!(shard.counters().keys, 0, "the desk is away");
+            shard.take_back(desk);
+            assert_eq!(shard.desk.next_seq(), Seq(8 * stride));
+            assert_eq!(shard.counters().keys, 1);
+        }
+    }
+}
