@@ -1,5 +1,5 @@
-//! From what lay on disk to shards that can go on. Two threads share the work, so that a start takes as long as the slower of
-//! them.
+//! From what lay on disk to shards that can go on. Must never hand out a shard of which a part is missing. Two threads share the
+//! replay, so that it takes as long as the slower of them.
 
 use std::mem;
 use std::thread;
@@ -100,14 +100,14 @@ fn restore_queues(shards: &mut [Shard], count: u16, recovered: Recovered) {
     match recovered {
         Recovered::Server(row) => shards[usize::from(row.server.shard(count).0)].restore_totals(row),
         Recovered::Live(row) => shards[usize::from(row.id.server.shard(count).0)].restore_live(*row),
-        Recovered::Key(_) => {}
-        Recovered::Frame { frame, count } => {
+        Recovered::Key(_) => unreachable!("keys are the desks'"),
+        Recovered::Frame { frame, count: ended } => {
             for change in frame.changes {
                 let Some(last) = shards.iter().rposition(|shard| shard.concerns(&change)) else { continue };
                 for shard in shards[..last].iter_mut().filter(|shard| shard.concerns(&change)) {
-                    shard.restore_queues(change.clone(), count);
+                    shard.restore_change(change.clone(), ended);
                 }
-                shards[last].restore_queues(change, count);
+                shards[last].restore_change(change, ended);
             }
         }
     }

@@ -60,8 +60,15 @@ impl Desk {
         self.next = self.next.max(next.div_ceil(u64::from(SHARDS_MAX)));
     }
 
-    /// Another takes its place; seqs that this one has seen exist there too.
+    /// Another takes its place, for which it has stood in; seqs that it has seen exist there too.
+    ///
+    /// # Panics
+    /// It holds what would be lost.
     pub(super) fn give_way_to(&mut self, other: Desk) {
+        assert!(
+            self.orders.is_empty() && self.keys.len() == 0 && self.full.is_empty(),
+            "only seqs were seen"
+        );
         let next = self.next.max(other.next);
         *self = Desk { next, ..other };
     }

@@ -337,7 +337,7 @@ impl World {
                 if let Change::Order(order) = change {
                     desk.restore_order(&order.row);
                 }
-                shard.restore_queues(change.clone(), count);
+                shard.restore_change(change.clone(), count);
             }
             shard.restore_frame_no(*no);
         }
@@ -383,6 +383,14 @@ impl World {
             let other = restored.desk.orders.find(order.id.seq);
             let other = other.or_else(|| self.rest.orders.get(&order.id).cloned());
             assert_eq!(other.as_ref(), Some(&order), "seed {seed}");
+        }
+        let orders = self.shard.desk.orders.rows_after(Seq(0), usize::MAX);
+        let keys = orders.filter_map(|order| order.key).chain(self.rest.keys.iter().map(|row| row.digest));
+        for KeyDigest { key, .. } in keys {
+            // One whose time is over is forgotten, and not at rest at the same moment.
+            if let Some(found) = self.shard.desk.keys.find(key) {
+                assert_eq!(restored.desk.keys.find(key), Some(found), "seed {seed}");
+            }
         }
         for server in SERVERS {
             let totals = |shard: &Shard| {

@@ -1,5 +1,5 @@
-//! A desk that is restored apart from the queues of its shard. Each has its own structures, and nothing of one is asked about
-//! the other before all is known: so two threads restore a shard, in little more than half the time of one.
+//! A desk that is restored apart from the queues of its shard, by another thread if need be: each has its own structures. Must
+//! never be asked for anything before it is back and all is known.
 
 use super::desk::Desk;
 use super::io::{KeyRow, OrderRow};
@@ -31,7 +31,7 @@ impl LentDesk {
 #[cfg(test)]
 mod tests {
     use super::super::Settings;
-    use super::super::harness::{SERVER, STORE};
+    use super::super::harness::STORE;
     use super::super::io::KeyDigest;
     use super::super::shard::Shard;
     use crate::ids::{OrderId, Seq, ShardNo};
@@ -45,7 +45,6 @@ mod tests {
         let stride = u64::from(SHARDS_MAX);
         for (at_the_desk, in_the_queues) in [(7, 0), (0, 7), (7, 5)] {
             let mut shard = Shard::new(Settings::default(), ShardNo(0), 1, 2, UnixMs(1));
-            shard.restore_server(SERVER, STORE);
             let mut desk = shard.lend_desk();
             let order = OrderId { store: STORE, seq: Seq(at_the_desk * stride) };
             desk.restore_key(KeyRow { digest: KeyDigest { key: 3, body: 4 }, order, at: UnixMs(1) });

@@ -83,6 +83,10 @@ impl Order {
 }
 
 impl Orders {
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Adds an order, once: at the end, but for an operator who changed the number of shards, so that recovery
     /// finds the orders of several desks in the order of commits.
     pub(super) fn push(&mut self, row: &OrderRow) {

@@ -1,12 +1,13 @@
 //! Recovery: rows at rest, then the journal's changes, through the same fold that the running shard uses. Must never
 //! apply a change twice, nor start a timer or a queue before all is known.
 //!
-//! Order: servers, totals, live commands, keys, next seq and frame number; then changes in the order of commits; then
-//! [`Shard::restore_done`]. A change for a command that is not known is one of a command that has ended at rest.
+//! Order: servers, totals, live commands, then changes in the order of commits; keys and orders go to the desk, which is lent
+//! meanwhile and taken back then. Next seq and frame number at any time; last of all [`Shard::restore_done`]. A change for a
+//! command that is not known is one of a command that has ended at rest.
 
 use super::command::Command;
 use super::desk::Desk;
-use super::io::{Change, CommandRow, KeyRow, Note, OrderAccepted, Output, ServerRow, Status, StatusChange};
+use super::io::{Change, CommandRow, Note, OrderAccepted, Output, ServerRow, Status, StatusChange};
 use super::lent_desk::LentDesk;
 use super::shard::Shard;
 use crate::ids::{CommandId, FrameNo, Seq, ServerId, StoreId};
@@ -51,15 +52,7 @@ impl Shard {
         self.recount(place, None, status, false);
     }
 
-    /// A remembered idempotency key.
-    pub fn restore_key(&mut self, row: KeyRow) {
-        self.desk.on_seq(row.order.seq);
-        if self.is_desk_of(row.order.store) {
-            self.desk.restore_key(row);
-        }
-    }
-
-    /// Lends its desk, so that another thread restores that beside the queues. Until it is back, here is an empty one.
+    /// Lends its desk, so that another thread can restore that beside the queues. Until it is back, an empty one stands in.
     pub fn lend_desk(&mut self) -> LentDesk {
         LentDesk::new(std::mem::replace(&mut self.desk, Desk::new(self.no)))
     }
@@ -92,19 +85,9 @@ impl Shard {
         }
     }
 
-    /// A change of the journal, of whichever shard: what is not this shard's is passed over. `count`: what ended by it is
-    /// not in the totals at rest yet.
+    /// What a change of the journal says of the queues, of whichever shard: what is not about this shard's is passed over, and an
+    /// order is for the desk as well. `count`: what ended by it is not in the totals at rest yet.
     pub fn restore_change(&mut self, change: Change, count: bool) {
-        if let Change::Order(order) = &change
-            && self.is_desk_of(order.row.id.store)
-        {
-            self.desk.apply_order(&order.row);
-        }
-        self.restore_queues(change, count);
-    }
-
-    /// What a change says of the queues; the rest of it is for the desk, see [`Shard::lend_desk`].
-    pub fn restore_queues(&mut self, change: Change, count: bool) {
         match change {
             Change::Order(order) => self.restore_commands(*order),
             Change::Delivered(change) => {
@@ -181,7 +164,7 @@ impl Shard {
     pub fn restore_done(&mut self, now: UnixMs, out: &mut Vec<Output>) {
         self.now = self.now.max(now);
         self.outbox.swap(out);
-        // As they lie in memory, not server by server: with a million of them that takes a fraction of the time.
+        // As they lie in memory: those of the journal not server by server.
         for slot in self.commands.places() {
             if self.commands.get(slot).is_some() {
                 self.restart(slot);

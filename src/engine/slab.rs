@@ -88,6 +88,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn places_are_all_that_there_are() {
+        let mut slab = Slab::new();
+        for count in 0..2 * CHUNK as u32 + 2 {
+            assert_eq!(slab.places(), 0..count);
+            slab.insert(());
+        }
+        slab.remove(7);
+        assert_eq!(slab.places(), 0..2 * CHUNK as u32 + 2, "free ones, too");
+    }
+
+    #[test]
     fn places_are_stable_and_used_again() {
         let mut slab = Slab::new();
         let slots: Vec<u32> = (0..2 * CHUNK as u32 + 1).map(|n| slab.insert(n)).collect();

@@ -210,10 +210,17 @@ fn restart(rig: &mut Rig, frames: usize) -> Vec<Output> {
     let mut shard = Shard::new(Settings::default(), crate::ids::ShardNo(0), 1, 2, UnixMs(rig.now));
     shard.restore_server(SERVER, STORE);
     rig.journal.truncate(frames);
+    let mut desk = shard.lend_desk();
     for (no, changes) in &rig.journal {
-        changes.iter().for_each(|change| shard.restore_change(change.clone(), true));
+        for change in changes {
+            if let Change::Order(order) = change {
+                desk.restore_order(&order.row);
+            }
+            shard.restore_change(change.clone(), true);
+        }
         shard.restore_frame_no(*no);
     }
+    shard.take_back(desk);
     let mut out = Vec::new();
     rig.now += 5;
     shard.restore_done(UnixMs(rig.now), &mut out);
@@ -255,11 +262,13 @@ fn a_restart_offers_again_what_was_out() {
 #[test]
 fn keys_whose_time_is_over_leave_memory() {
     let mut rig = Rig::new();
+    let mut desk = rig.shard.lend_desk();
     for key in 0..100_000 {
         let order = OrderId { store: STORE, seq: Seq(64) };
         let digest = KeyDigest { key: hash::mix(key), body: 1 };
-        rig.shard.restore_key(KeyRow { digest, order, at: UnixMs(rig.now) });
+        desk.restore_key(KeyRow { digest, order, at: UnixMs(rig.now) });
     }
+    rig.shard.take_back(desk);
     let before = rig.shard.counters();
     assert!(before.keys == 100_000 && before.keys_bytes > 2_400_000, "{before:?}");
     rig.now += 10 * 24 * 3600 * 1000;

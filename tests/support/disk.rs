@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fluxrelay::engine::{Change, CommandRow, ImagePart, KeyRow, OrderRow, Reply, ServerRow, Shard};
+use fluxrelay::engine::{Change, CommandRow, ImagePart, KeyRow, LentDesk, OrderRow, Reply, ServerRow, Shard};
 use fluxrelay::ids::{CommandId, FrameNo, OrderId, Seq, ServerId, ShardNo};
 
 /// Texts read at a time: few, so that there are several readings.
@@ -114,6 +114,7 @@ impl Disk {
     /// Gives new shards everything that is stored, in the order of `storage::Recovered`.
     pub(crate) fn restore(&self, shards: &mut [Shard]) {
         let count = shards.len() as u16;
+        let mut desks: Vec<LentDesk> = shards.iter_mut().map(Shard::lend_desk).collect();
         for row in self.totals.values() {
             shards[usize::from(row.server.shard(count).0)].restore_totals(*row);
         }
@@ -121,17 +122,21 @@ impl Disk {
             shards[usize::from(row.id.server.shard(count).0)].restore_live(row.clone());
         }
         for row in self.keys.values() {
-            shards[usize::from(row.order.store.shard(count).0)].restore_key(*row);
+            desks[usize::from(row.order.store.shard(count).0)].restore_key(*row);
         }
         for frame in &self.journal {
             let counted = self.totals_at.get(&frame.shard).copied().unwrap_or_default();
             for change in &frame.changes {
+                if let Change::Order(order) = change {
+                    desks[usize::from(order.row.id.store.shard(count).0)].restore_order(&order.row);
+                }
                 for shard in &mut *shards {
                     shard.restore_change(change.clone(), frame.no > counted);
                 }
             }
         }
-        for (no, shard) in (0..).map(ShardNo).zip(shards) {
+        for ((no, shard), desk) in (0..).map(ShardNo).zip(shards).zip(desks) {
+            shard.take_back(desk);
             shard.restore_next_seq(self.next_seq);
             shard.restore_frame_no(self.last_frame(no));
         }
