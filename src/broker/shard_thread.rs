@@ -254,6 +254,8 @@ impl<L: Lines> ShardThread<L> {
     }
 
     fn step(&mut self, now: UnixMs, input: Input) {
+        // Asked each time: who follows first and then does something hears of it.
+        self.shard.set_followed(self.lines.is_followed());
         self.shard.handle(now, input, &mut self.outputs);
     }
 

@@ -58,6 +58,8 @@ pub struct Shard {
     /// Bulk resends found by recovery; carried out, where they still fit, when it is done.
     pub(super) intents: Vec<(CommandId, u32)>,
     pub(super) counters: Counters,
+    /// Whether anybody follows events.
+    pub(super) followed: bool,
 }
 
 impl Shard {
@@ -86,6 +88,7 @@ impl Shard {
             checkpoint: Checkpoint::default(),
             intents: Vec::new(),
             counters: Counters::default(),
+            followed: true,
             settings,
         };
         this.arm_sweep();
@@ -140,6 +143,11 @@ impl Shard {
             Input::CheckpointBegin => self.handle_checkpoint_begin(),
             Input::CheckpointDone => self.handle_checkpoint_done(),
         }
+    }
+
+    /// Says whether anybody follows events: for as long as nobody does, none are made. Until the first call they are.
+    pub fn set_followed(&mut self, followed: bool) {
+        self.followed = followed;
     }
 
     /// When the earliest timer wants a [`Input::Tick`]; `None` = never.

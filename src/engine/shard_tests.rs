@@ -29,6 +29,20 @@ fn a_command_is_published_delivered_and_completed() {
 }
 
 #[test]
+fn while_nobody_follows_events_none_are_made() {
+    let mut rig = Rig::new();
+    rig.shard.set_followed(false);
+    let mut out = rig.connect(1, hello(10));
+    let from = rig.reply_to();
+    out.extend(rig.step(Input::Publish { from, order: Box::new(order(vec![command("a")])) }));
+    assert_eq!(delivered(&out, 1).len(), 1);
+    assert!(!out.iter().any(|output| matches!(output, Output::Event(_))), "{out:?}");
+    rig.shard.set_followed(true);
+    let out = rig.step(Input::Publish { from, order: Box::new(order(vec![command("b")])) });
+    assert_eq!(announced(&out), [Status::Pending, Status::Delivered]);
+}
+
+#[test]
 fn nothing_is_answered_before_it_is_durable() {
     let mut rig = Rig::new();
     rig.auto = false;

@@ -174,6 +174,9 @@ impl Shard {
 
     /// Tells whoever follows events.
     pub(super) fn say(&mut self, place: u32, what: EventKind) {
+        if !self.followed {
+            return;
+        }
         let server = &self.servers[place];
         let event = Event { at: self.now, store: server.store, server: server.id, what };
         self.outbox.send(Output::Event(event));
