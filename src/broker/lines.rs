@@ -34,7 +34,7 @@ pub(super) trait Lines {
     fn rest(&self) -> &dyn Rest;
     /// For measuring spans.
     fn nanos(&self) -> u64;
-    /// Whether anybody follows events.
+    /// Whether anybody ever followed events.
     fn is_followed(&self) -> bool;
     /// Events that are durable, for whoever follows. Never waits.
     fn publish(&self, events: Vec<Event>);

@@ -58,7 +58,7 @@ pub struct Shard {
     /// Bulk resends found by recovery; carried out, where they still fit, when it is done.
     pub(super) intents: Vec<(CommandId, u32)>,
     pub(super) counters: Counters,
-    /// Whether anybody follows events.
+    /// Whether anybody ever followed events.
     pub(super) followed: bool,
 }
 
@@ -145,7 +145,8 @@ impl Shard {
         }
     }
 
-    /// Says whether anybody follows events: for as long as nobody does, none are made. Until the first call they are.
+    /// Says whether anybody ever followed events: before that none are made; until the first call they are. Not whether somebody
+    /// does just now: who comes back asks for what it has missed.
     pub fn set_followed(&mut self, followed: bool) {
         self.followed = followed;
     }
