@@ -6,7 +6,7 @@
 //! ids, time, limits  <-  protocol  <-  engine  <-  storage  <-  broker  <-  {transport, http}  <-  cli, main
 //!                        client stands on protocol alone (and ids, time, limits); cli drives it
 //!                        load knows of no system that it measures; cli and benches/peers implement its trait for some
-//! config, credentials, telemetry, priority, sync, carrier, tls, values, progress: leaves for the I/O layers; transport and client share the last three
+//! config, credentials, telemetry, priority, pace, sync, carrier, tls, values, progress: leaves for the I/O layers; transport and client share the last three
 //! ```
 //!
 //! | folder | kind | owns |
@@ -17,6 +17,7 @@
 //! | `storage/` | I/O | journal (a log of our own), store at rest and registry (redb); recovery; a mirror of it all |
 //! | `broker/` | I/O | threads, routing, group commit, registry, the clock, shutdown; `Handle` is its only door |
 //! | `priority` | leaf | threads that give way to those that deliver |
+//! | `pace` | leaf | work in the background that rests between its pieces |
 //! | `sync` | leaf | locks and numbers whose every interleaving is tried by a test |
 //! | `carrier/` | I/O | messages of frames over a byte stream (WebSocket, QUIC), the same code at both ends |
 //! | `transport/` | I/O | connections: login, heartbeats, frames to `Handle` and back |
@@ -59,6 +60,7 @@ pub mod http;
 pub mod ids;
 pub mod limits;
 pub mod load;
+mod pace;
 mod priority;
 mod progress;
 pub mod protocol;

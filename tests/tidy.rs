@@ -183,8 +183,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("tls", &["time", "limits", "credentials"]),
     ("telemetry", &["config"]),
     ("priority", &[]),
+    ("pace", &[]),
     ("sync", &[]),
-    ("storage", &["ids", "time", "limits", "protocol", "engine", "credentials", "config"]),
+    ("storage", &["ids", "time", "limits", "protocol", "engine", "credentials", "config", "pace"]),
     (
         "broker",
         &[
@@ -197,6 +198,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "credentials",
             "config",
             "priority",
+            "pace",
             "sync",
         ],
     ),

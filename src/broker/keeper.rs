@@ -18,6 +18,7 @@ use super::care::BackupError;
 use super::inbox::{Envelope, ToJournal};
 use super::lines::Lines;
 use crate::engine::Input;
+use crate::pace;
 use crate::storage::{CommitNo, NextPart, StorageError};
 use crate::time::{Millis, UnixMs};
 
@@ -75,6 +76,7 @@ fn serve(
     inner: &Arc<Inner>,
 ) -> Result<(), StorageError> {
     let mut quiet = Quiet::new(inner.clock.now());
+    let mut wait = Blocking(inner);
     loop {
         if quiet.is_due(inner.journal_stats.messages(), inner.clock.now()) {
             inner.journal.rest()?;
@@ -88,7 +90,8 @@ fn serve(
             }
             Ok(ToKeeper::Backup { name, answer }) => {
                 // What the journal holds beyond it is all that a restored directory has to replay.
-                if checkpoint(inner, &mut Blocking)?.is_none() {
+                wait.take_time(Millis(0));
+                if checkpoint(inner, &mut wait)?.is_none() {
                     return Ok(());
                 }
                 backups.begin(&name, answer, inner);
@@ -96,7 +99,7 @@ fn serve(
             }
             Ok(ToKeeper::Stop) | Err(RecvTimeoutError::Disconnected) => true,
         };
-        if !keeper.look(inner.clock.now(), stop, inner, &mut Blocking)? {
+        if !keeper.look(inner.clock.now(), stop, inner, &mut wait)? {
             return Ok(());
         }
     }
@@ -126,17 +129,30 @@ impl Quiet {
     }
 }
 
-/// How the keeper waits for an answer of another thread. `None` = there will be none.
+/// How the keeper waits.
 pub(super) trait Wait {
+    /// For an answer of another thread. `None` = there will be none.
     fn receive<T>(&mut self, from: &Receiver<T>) -> Option<T>;
+    /// For others to go first, in what it does from now on and for so long at most.
+    fn take_time(&mut self, most: Millis);
 }
 
 /// Waits as a thread does.
-struct Blocking;
+struct Blocking<'a>(&'a Inner);
 
-impl Wait for Blocking {
+impl Wait for Blocking<'_> {
     fn receive<T>(&mut self, from: &Receiver<T>) -> Option<T> {
-        from.recv().ok()
+        if self.0.is_stopping() {
+            self.take_time(Millis(0));
+        }
+        pace::breathe();
+        let received = from.recv().ok();
+        pace::has_waited();
+        received
+    }
+
+    fn take_time(&mut self, most: Millis) {
+        pace::take_time(Duration::from_millis(most.0));
     }
 }
 
@@ -165,10 +181,13 @@ impl Keeper {
     ) -> Result<bool, StorageError> {
         let bytes = lines.journal_stats().bytes.load(Ordering::Relaxed);
         let due = now - self.checkpointed >= self.settings.checkpoint_every && bytes > self.bytes_then;
+        // The other half is for what is more than it can do like that.
+        let leisure = Millis(self.settings.checkpoint_every.0 / 2);
         let early = std::mem::take(&mut self.first) || bytes - self.bytes_then >= JOURNAL_BYTES_MAX;
         if early || due || stop {
             self.bytes_then = bytes;
             self.checkpointed = now;
+            wait.take_time(if early || stop { Millis(0) } else { leisure });
             if checkpoint(lines, wait)?.is_none() {
                 return Ok(false);
             }
@@ -180,6 +199,7 @@ impl Keeper {
         if now - self.expired >= EXPIRE_EVERY {
             let before = |kept: Millis| UnixMs(now.0.saturating_sub(kept.0));
             let (ended, keys) = (before(self.settings.ended_kept), before(self.settings.keys_kept));
+            wait.take_time(leisure);
             // Nothing is left to remove: look again later. Otherwise go on at the next look.
             if lines.rest().expire(ended, keys, EXPIRE_ROWS)? < EXPIRE_ROWS {
                 self.expired = now;

@@ -12,6 +12,7 @@ mod frame;
 mod journal;
 pub mod mirror;
 mod open;
+mod pieces;
 mod record;
 mod recovery;
 pub mod registry;

@@ -19,6 +19,7 @@ use super::clean::{CleanMark, sync_dir};
 use super::error::{DbFile, StorageError};
 use super::journal::{self, LogFile, LogJournal, OldJournal, SEGMENT_BYTES};
 use super::mirror::{Mirror, Pair};
+use super::pieces::Pieces;
 use super::recovery::Recovery;
 use super::rest::RedbRest;
 
@@ -202,12 +203,12 @@ impl<B: StorageBackend> Opening<B> {
         Opening { file: DbFile::new(Path::new(name)), backend, beside: None }
     }
 
-    /// Opens it as a database, after a walk over every page.
+    /// Opens it as a database that is synced in pieces, after a walk over every page.
     pub(super) fn open(self, cache_bytes: usize) -> Result<Database, StorageError> {
         Builder::new()
             .set_cache_size(cache_bytes)
             .set_check_integrity_on_open(true)
-            .create_with_backend(self.backend)
+            .create_with_backend(Pieces::new(self.backend))
             .map_err(self.file.redb("open"))
     }
 }

@@ -8,6 +8,7 @@ use super::Writer;
 use super::row::command_at_rest;
 use crate::engine::{CommandRow, ImagePart, KeyRow, OrderRow};
 use crate::ids::{FrameNo, Seq, ServerId, ShardNo};
+use crate::pace;
 use crate::storage::blocks::{Blocks, Change, Place, place};
 use crate::storage::error::{DbFile, StorageError};
 use crate::storage::record::{
@@ -63,12 +64,16 @@ impl<'a> Write<'a> {
         part.ended.sort_unstable_by_key(|row| place(row.id));
         part.orders.sort_unstable_by_key(|row| row.id.seq);
         self.complete(part.live.iter_mut().chain(&mut part.ended))?;
+        pace::breathe();
         self.live(&part)?;
+        pace::breathe();
         self.ended(&part.ended)?;
+        pace::breathe();
         for row in &part.servers {
             self.servers.entry(row.server).or_default().totals = Some(row.ended);
         }
         self.orders(&part.orders)?;
+        pace::breathe();
         self.keys.append(&mut part.keys);
         self.key_rows(KEYS_PER_ROW)
     }
@@ -83,6 +88,7 @@ impl<'a> Write<'a> {
         self.order_index(1)?;
         for (server, changed) in std::mem::take(&mut self.servers) {
             self.server(server, changed)?;
+            pace::breathe();
         }
         // A shard that is no more was replayed into those that are, whose parts are all here.
         for (shard, frame) in writer.recovered.iter().chain(totals) {
