@@ -133,10 +133,8 @@ fn encode(c: &mut Criterion) {
 fn append(c: &mut Criterion) {
     for batch in [1, 16, 128, 1024] {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let (journal, _rest, recovery) =
-            open(dir.path(), OpenOptions::default()).expect("an empty directory opens");
-        // As long as it is there, no segment is used again.
-        drop(recovery);
+        let (rest, recovery) = open(dir.path(), OpenOptions::default()).expect("an empty directory opens");
+        let (journal, _) = recovery.replay(&rest, &mut |_| {}).expect("there is nothing in it");
         append_to(c, "append_durable", batch, journal);
     }
 }
@@ -147,9 +145,9 @@ fn append_mirrored(c: &mut Criterion) {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let (data, second) = (folder.path().join("data"), folder.path().join("mirror"));
         let mirror = Mirror::look(&data, &second).expect("a new pair");
-        let (journal, _rest, recovery) =
+        let (rest, recovery) =
             open_mirrored(&data, OpenOptions::default(), &mirror).expect("an empty directory opens");
-        drop(recovery);
+        let (journal, _) = recovery.replay(&rest, &mut |_| {}).expect("there is nothing in it");
         let _registry = RegistryDb::open_mirrored(&data, &mirror).expect("an empty directory opens");
         mirror.attach().expect("they are brought into step");
         append_to(c, "append_mirrored", batch, journal);
@@ -182,8 +180,7 @@ fn checkpoint(c: &mut Criterion) {
     let text = text();
     for (name, status) in [("ended", Status::Completed), ("live", Status::Pending)] {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let (_journal, rest, _recovery) =
-            open(dir.path(), OpenOptions::default()).expect("an empty directory opens");
+        let (rest, _recovery) = open(dir.path(), OpenOptions::default()).expect("an empty directory opens");
         let mut from = 1;
         group.bench_function(name, |b| {
             b.iter_batched(
@@ -222,16 +219,16 @@ fn timed<R>(what: &str, elements: u64, work: impl FnOnce() -> R) -> R {
 fn backlog(_: &mut Criterion) {
     let Some(dir) = std::env::var_os("FLUXRELAY_BENCH_DIR") else { return };
     let opened = timed("open", 1, || open(dir.as_ref(), OpenOptions::default()));
-    let (journal, rest, recovery) = opened.expect("the directory opens");
+    let (rest, recovery) = opened.expect("the directory opens");
     let Ok(rows) = std::env::var("FLUXRELAY_BENCH_BACKLOG") else {
         let mut kept = Vec::new();
         let report = timed("replay", 1, || recovery.replay(&rest, &mut |piece| kept.push(piece)));
-        println!("{:?}", report.expect("what was written reads back"));
+        println!("{:?}", report.expect("what was written reads back").1);
         return;
     };
     let rows: u64 = rows.parse().expect("FLUXRELAY_BENCH_BACKLOG is a number");
     fill(&rest, rows);
-    std::mem::forget((journal, rest));
+    std::mem::forget((rest, recovery));
 }
 
 fn fill(rest: &dyn Rest, rows: u64) {

@@ -1,5 +1,5 @@
-//! From what lay on disk to shards that can go on. Must never hand out a shard of which a part is missing. Two threads share the
-//! replay, so that it takes as long as the slower of them.
+//! From what lay on disk to shards that can go on. Must never hand out a shard of which a part is missing. Three threads share the
+//! replay, each with a part of the work that no other touches, so that two cores are busy to the end.
 
 use std::mem;
 use std::thread;
@@ -13,7 +13,9 @@ use super::shard_thread::ShardThread;
 use super::start::Settings;
 use crate::engine::{self, Change, LentDesk, Output, Shard};
 use crate::ids::{FrameNo, ServerId, ShardNo, StoreId};
-use crate::storage::{FrameEncoder, FrameHash, Recovered, Recovery, RecoveryReport, RedbRest, StorageError};
+use crate::storage::{
+    FrameEncoder, FrameHash, LogJournal, Recovered, Recovery, RecoveryReport, RedbRest, StorageError,
+};
 use crate::time::UnixMs;
 
 /// Recovered pieces that are handed over at once, frames apart.
@@ -21,14 +23,14 @@ const PIECES_PER_BATCH: usize = 1024;
 /// Batches that are read ahead of the restoring.
 const BATCHES_AHEAD: usize = 8;
 
-/// The shards as they were, but for [`Shard::restore_done`].
+/// The journal, which can go on, and the shards as they were, but for [`Shard::restore_done`].
 pub(super) fn recover(
     settings: &Settings,
     recovery: Recovery,
     rest: &RedbRest,
     servers: impl IntoIterator<Item = (ServerId, StoreId)>,
     now: UnixMs,
-) -> Result<(Vec<Shard>, RecoveryReport), StorageError> {
+) -> Result<(LogJournal, Vec<Shard>, RecoveryReport), StorageError> {
     let (count, boot) = (settings.shards, recovery.boot());
     // What is for all of them.
     let texts_kept = settings.engine.texts_kept / u64::from(count);
@@ -38,50 +40,57 @@ pub(super) fn recover(
     for (server, store) in servers {
         shards[usize::from(server.shard(count).0)].restore_server(server, store);
     }
-    let report = replay(recovery, rest, &mut shards, count)?;
-    Ok((shards, report))
+    let (journal, report) = replay(recovery, rest, &mut shards, count)?;
+    Ok((journal, shards, report))
 }
 
-/// Restores the shards: one thread reads, checks, and restores the desks, this one restores the queues.
+/// Restores the shards: one thread reads and checks, one restores the desks, this one restores the queues.
 fn replay(
     recovery: Recovery,
     rest: &RedbRest,
     shards: &mut [Shard],
     count: u16,
-) -> Result<RecoveryReport, StorageError> {
+) -> Result<(LogJournal, RecoveryReport), StorageError> {
     let mut desks: Vec<LentDesk> = shards.iter_mut().map(Shard::lend_desk).collect();
-    let (sender, batches) = bounded(BATCHES_AHEAD);
-    let report = thread::scope(|scope| {
+    let (to_desks, read) = bounded::<Vec<Recovered>>(BATCHES_AHEAD);
+    let (to_queues, left) = bounded::<Vec<Recovered>>(BATCHES_AHEAD);
+    // The other end of a channel goes away only after this one, or with a panic, which comes up in a join.
+    let replayed = thread::scope(|scope| {
         let desks = &mut desks;
         let reading = scope.spawn(move || {
             let mut batch = Vec::with_capacity(PIECES_PER_BATCH);
-            let report = recovery.replay(rest, &mut |piece| {
-                let Some(piece) = restore_desks(desks, count, piece) else { return };
+            let replayed = recovery.replay(rest, &mut |piece| {
                 // A frame is a batch by itself.
                 let full = batch.len() + 1 >= PIECES_PER_BATCH || matches!(piece, Recovered::Frame { .. });
                 batch.push(piece);
                 if full {
-                    // The other end goes away only with this thread.
-                    let _ = sender.send(mem::replace(&mut batch, Vec::with_capacity(PIECES_PER_BATCH)));
+                    let _ = to_desks.send(mem::replace(&mut batch, Vec::with_capacity(PIECES_PER_BATCH)));
                 }
             })?;
-            let _ = sender.send(batch);
-            Ok(report)
+            let _ = to_desks.send(batch);
+            Ok(replayed)
         });
-        batches.into_iter().flatten().for_each(|piece| restore_queues(shards, count, piece));
+        let restoring = scope.spawn(move || {
+            for mut batch in read {
+                batch.retain(|piece| restore_desks(desks, count, piece));
+                let _ = to_queues.send(batch);
+            }
+        });
+        left.into_iter().flatten().for_each(|piece| restore_queues(shards, count, piece));
+        restoring.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
     shards.iter_mut().zip(desks).for_each(|(shard, desk)| shard.take_back(desk));
-    report
+    replayed
 }
 
-/// Gives the desks what is theirs of a recovered piece; what is left of it is for the queues.
-fn restore_desks(desks: &mut [LentDesk], count: u16, recovered: Recovered) -> Option<Recovered> {
+/// Gives the desks what is theirs of a recovered piece; true = there is something in it for the queues.
+fn restore_desks(desks: &mut [LentDesk], count: u16, recovered: &Recovered) -> bool {
     let place = |store: StoreId| usize::from(store.shard(count).0);
-    match &recovered {
+    match recovered {
         Recovered::Key(row) => {
             desks[place(row.order.store)].restore_key(*row);
-            return None;
+            return false;
         }
         Recovered::Frame { frame, .. } => {
             for change in &frame.changes {
@@ -92,7 +101,7 @@ fn restore_desks(desks: &mut [LentDesk], count: u16, recovered: Recovered) -> Op
         }
         Recovered::Server(_) | Recovered::Live(_) => {}
     }
-    Some(recovered)
+    true
 }
 
 /// Gives the queues what is left of a recovered piece.

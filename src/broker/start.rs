@@ -208,14 +208,14 @@ fn open(settings: &Settings, clock: &Arc<Clock>) -> Result<Opened, StorageError>
 
 fn open_once(settings: &Settings, clock: &Arc<Clock>) -> Result<Opened, StorageError> {
     let (dir, options) = (&settings.data_dir, OpenOptions::default());
-    let (journal, rest, recovery) = match &settings.mirror {
+    let (rest, recovery) = match &settings.mirror {
         Some(mirror) => storage::open_mirrored(dir, options, mirror)?,
         None => storage::open(dir, options)?,
     };
     let (registry, first_start, owner) = open_registry(settings, clock)?;
     let servers = registry.servers(None);
     let servers = servers.iter().map(|server| (server.id, server.store));
-    let (shards, report) = recover(settings, recovery, &rest, servers, clock.now())?;
+    let (journal, shards, report) = recover(settings, recovery, &rest, servers, clock.now())?;
     Ok(Opened { journal, rest, registry, first_start, owner, shards, report })
 }
 

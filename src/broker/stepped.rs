@@ -141,8 +141,8 @@ impl Stepped {
         now: UnixMs,
     ) -> Result<Stepped, StorageError> {
         let options = OpenOptions { journal_segment_bytes: SEGMENT_BYTES, store_cache_bytes: CACHE_BYTES };
-        let (journal, rest, recovery) = open_with_backends(journal, store, options)?;
-        let (shards, report) = recover(settings, recovery, &rest, servers, now)?;
+        let (rest, recovery) = open_with_backends(journal, store, options)?;
+        let (journal, shards, report) = recover(settings, recovery, &rest, servers, now)?;
         let (senders, outlets): (Vec<_>, Vec<_>) = shards.iter().map(|_| inbox()).unzip();
         let (to_journal, messages) = unbounded();
         let lines = Arc::new(SteppedLines {

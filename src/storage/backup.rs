@@ -209,10 +209,9 @@ pub struct Floors {
 /// # Errors
 /// As [`open::open`].
 pub fn raise(dir: &Path, floors: Floors, record: AuditRecordMaker<'_>) -> Result<(), StorageError> {
-    let (mut journal, rest, recovery) = open::open(dir, open::OpenOptions::default())?;
-    let boot = recovery.boot().max(floors.boot);
-    // It holds the files open.
-    drop(recovery);
+    let (rest, recovery) = open::open(dir, open::OpenOptions::default())?;
+    let (mut journal, report) = recovery.replay(&rest, &mut |_| {})?;
+    let boot = report.boot.max(floors.boot);
     journal.set_boot(boot)?;
     rest.raise(boot, floors.seq)?;
     drop((journal, rest));

@@ -45,8 +45,8 @@ fn key(seq: u64) -> KeyRow {
 /// A live command (64) and two that ended in two checkpoints (128, 192, the latter at `last_end`), two commits, a registry.
 fn directory(last_end: u64) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let (mut journal, rest, recovery) = open_directory(dir.path(), OpenOptions::default()).unwrap();
-    drop(recovery);
+    let (rest, recovery) = open_directory(dir.path(), OpenOptions::default()).unwrap();
+    let (mut journal, _) = recovery.replay(&rest, &mut |_| {}).unwrap();
     let servers = |ended| vec![ServerRow { server: ServerId(1), ended }];
     let first = ImagePart {
         live: vec![command(64, Status::Pending, 1_000), command(192, Status::Pending, 1_000)],
@@ -291,8 +291,8 @@ fn commits_and_frames_have_no_gap() {
     };
     expect_in_log(gone, "commits/1: it is missing");
     let dir = directory(3_000);
-    let (mut journal, rest, recovery) = open_directory(dir.path(), OpenOptions::default()).unwrap();
-    drop(recovery);
+    let (rest, recovery) = open_directory(dir.path(), OpenOptions::default()).unwrap();
+    let (mut journal, _) = recovery.replay(&rest, &mut |_| {}).unwrap();
     let mut encoder = FrameEncoder::new(ShardNo(0), 2, FrameNo(5), FrameHash([1; 16]));
     journal.append(&[encoder.encode(FrameNo(6), &[])]).unwrap();
     drop((journal, rest));

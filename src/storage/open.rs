@@ -1,4 +1,5 @@
-//! Opening a data directory: cold after an unclean end, every page checked, once per process. Never opens it twice.
+//! Opening a data directory: cold after an unclean end, every page checked, once per process. Never opens it twice. Of the
+//! journal only the heads are looked at: the recovery goes through it.
 //!
 //! redb trusts its pages: it may panic at a damaged one, or read past what is lost. So no file of it is used before every
 //! page was walked, however its last process ended.
@@ -20,7 +21,7 @@ use super::error::{DbFile, StorageError};
 use super::journal::{self, LogFile, LogJournal, OldJournal, SEGMENT_BYTES};
 use super::mirror::{Mirror, Pair};
 use super::pieces::Pieces;
-use super::recovery::Recovery;
+use super::recovery::{FoundJournal, Recovery};
 use super::rest::RedbRest;
 
 /// The name of the journal in the data directory.
@@ -48,11 +49,12 @@ impl Default for OpenOptions {
     }
 }
 
-/// Opens (or makes) journal and store at rest in `dir`. A journal of format 1 is replaced by a log on the way.
+/// Opens (or makes) journal and store at rest in `dir`; the journal comes of the recovery. One of format 1 is replaced by a log
+/// on the way.
 ///
 /// # Errors
 /// `InUse` when another process has them, `TooNew` when a newer program wrote them, `Damaged`, `Full`, `Io`.
-pub fn open(dir: &Path, options: OpenOptions) -> Result<(LogJournal, RedbRest, Recovery), StorageError> {
+pub fn open(dir: &Path, options: OpenOptions) -> Result<(RedbRest, Recovery), StorageError> {
     Prepared::new(dir)?.open(options, |opening, _| opening)
 }
 
@@ -64,7 +66,7 @@ pub fn open_mirrored(
     dir: &Path,
     options: OpenOptions,
     mirror: &Mirror,
-) -> Result<(LogJournal, RedbRest, Recovery), StorageError> {
+) -> Result<(RedbRest, Recovery), StorageError> {
     Prepared::new(dir)?.open(options, |opening, name| opening.mirrored(mirror, name))
 }
 
@@ -95,15 +97,11 @@ impl Prepared {
         self,
         options: OpenOptions,
         over: impl Fn(Opening<FileBackend>, &str) -> Opening<B>,
-    ) -> Result<(LogJournal, RedbRest, Recovery), StorageError> {
+    ) -> Result<(RedbRest, Recovery), StorageError> {
         let Prepared { mark, clean, old, journal, store } = self;
         let (journal, store) = (over(journal, JOURNAL_FILE), over(store, STORE_FILE));
-        let opened = open_all(journal, store, Arc::new(mark), clean, options, SideBySide::Yes)?;
-        // The store says by now that the log counts.
-        if let Some(old) = old {
-            old.remove()?;
-        }
-        Ok(opened)
+        let (rest, recovery) = open_all(journal, store, Arc::new(mark), clean, options, SideBySide::Yes)?;
+        Ok((rest, recovery.of(old)))
     }
 }
 
@@ -116,7 +114,7 @@ pub fn open_with_backends(
     journal: impl StorageBackend,
     store: impl StorageBackend,
     options: OpenOptions,
-) -> Result<(LogJournal, RedbRest, Recovery), StorageError> {
+) -> Result<(RedbRest, Recovery), StorageError> {
     let (mark, clean) = CleanMark::take(None).expect("no directory, no failure");
     let (journal, store) = (Opening::over(JOURNAL_FILE, journal), Opening::over(STORE_FILE, store));
     open_all(journal, store, Arc::new(mark), clean, options, SideBySide::No)
@@ -136,12 +134,13 @@ fn open_all(
     clean: bool,
     options: OpenOptions,
     side_by_side: SideBySide,
-) -> Result<(LogJournal, RedbRest, Recovery), StorageError> {
+) -> Result<(RedbRest, Recovery), StorageError> {
     let store_file = store.file.clone();
     let open_journal = || {
         let beside = journal.beside.map(|beside| Arc::new(beside) as Arc<dyn StorageBackend>);
         let log = LogFile::open(Arc::new(journal.backend), journal.file, options.journal_segment_bytes)?;
-        LogJournal::new(log.with_beside(beside), Arc::clone(&mark))
+        let chain = LogJournal::find(&log)?;
+        Ok(FoundJournal { log: log.with_beside(beside), chain, ahead: journal.ahead })
     };
     let open_store = || store.open(options.store_cache_bytes);
     let (journal, store) = match side_by_side {
@@ -157,15 +156,12 @@ fn open_all(
         error
     };
     let opened = journal.and_then(|journal| Ok((journal, store?)));
-    let (mut journal, store) = opened.map_err(spoil)?;
+    let (journal, store) = opened.map_err(spoil)?;
     let store = Arc::new(store);
     let store_db = Arc::clone(&store);
     let rest = RedbRest::new(store, store_file.clone(), Arc::clone(&mark)).map_err(spoil)?;
-    let boot = journal.boot().max(rest.meta().boot) + 1;
-    journal.set_boot(boot).map_err(spoil)?;
-    rest.set_boot(boot).map_err(spoil)?;
-    let recovery = Recovery::new(journal.snapshot(), (store_db, store_file), &rest, clean);
-    Ok((journal, rest, recovery))
+    let recovery = Recovery::new(journal, (store_db, store_file), &rest, (mark, clean));
+    Ok((rest, recovery))
 }
 
 /// A file that is about to be opened.
@@ -174,6 +170,8 @@ pub(super) struct Opening<B> {
     backend: B,
     /// The journal's file once more. With a mirror there is none: what is written beside would be missing there.
     beside: Option<FileBackend>,
+    /// The journal's file, to be read ahead of its replay, and not before: its heads, and the other files, would wait behind it.
+    ahead: Option<File>,
 }
 
 impl Opening<FileBackend> {
@@ -187,20 +185,28 @@ impl Opening<FileBackend> {
         let beside = (name == JOURNAL_FILE).then(once_more).transpose();
         let beside = beside.map_err(|error| file.io("open", &error))?.map(FileBackend::new);
         let beside = beside.transpose().map_err(file.redb("open"))?;
-        Ok(Opening { file, backend, beside })
+        // A description of its own, so that no lock hangs on it.
+        let ahead = File::open(&path).map_err(|error| file.io("open", &error))?;
+        let ahead = if name == JOURNAL_FILE {
+            Some(ahead)
+        } else {
+            read_ahead(ahead);
+            None
+        };
+        Ok(Opening { file, backend, beside, ahead })
     }
 
     /// What is written to it is written to the mirror's file of this name too.
     pub(super) fn mirrored(self, mirror: &Mirror, name: &str) -> Opening<Pair<FileBackend>> {
         let backend = Pair::new(self.backend, mirror.tap(name));
-        Opening { file: self.file, backend, beside: None }
+        Opening { file: self.file, backend, beside: None, ahead: self.ahead }
     }
 }
 
 impl<B: StorageBackend> Opening<B> {
     /// On any storage; `name` is what errors show.
     pub(super) fn over(name: &str, backend: B) -> Opening<B> {
-        Opening { file: DbFile::new(Path::new(name)), backend, beside: None }
+        Opening { file: DbFile::new(Path::new(name)), backend, beside: None, ahead: None }
     }
 
     /// Opens it as a database that is synced in pieces, after a walk over every page.
@@ -225,8 +231,6 @@ fn open_file(dir: &Path, path: &Path, clean: bool) -> io::Result<File> {
         file.sync_all()?;
         fadvise(&file, 0, None, Advice::DontNeed)?;
     }
-    // A description of its own, so that no lock hangs on it.
-    read_ahead(File::open(path)?);
     Ok(file)
 }
 
@@ -241,7 +245,7 @@ pub(super) fn refuse_empty(file: &File) -> io::Result<()> {
 
 /// Lets the system read the file from front to back while it is opened: redb reads single pages in no order, which
 /// takes many times as long on a cold file.
-fn read_ahead(file: File) {
+pub(super) fn read_ahead(file: File) {
     let ahead = move || {
         for step in 0..READ_AHEAD_BYTES_MAX / READ_AHEAD_STEP {
             let length = NonZeroU64::new(READ_AHEAD_STEP);

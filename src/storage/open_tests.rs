@@ -12,17 +12,17 @@ fn mode(path: &Path) -> u32 {
 fn a_new_directory_is_private_and_a_clean_end_is_remembered_once() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("a/b");
-    let (journal, rest, recovery) = open(&dir, OpenOptions::default()).unwrap();
+    let (rest, recovery) = open(&dir, OpenOptions::default()).unwrap();
     assert_eq!(mode(&dir), 0o700);
     assert_eq!(mode(&dir.join(JOURNAL_FILE)), 0o600);
-    let report = recovery.replay(&rest, &mut |_| {}).unwrap();
+    let (journal, report) = recovery.replay(&rest, &mut |_| {}).unwrap();
     assert_eq!((report.boot, report.clean), (1, false));
     drop((journal, rest));
     assert!(dir.join("clean").exists());
 
-    let (journal, rest, recovery) = open(&dir, OpenOptions::default()).unwrap();
+    let (rest, recovery) = open(&dir, OpenOptions::default()).unwrap();
     assert!(!dir.join("clean").exists(), "taken off as long as it is open");
-    let report = recovery.replay(&rest, &mut |_| {}).unwrap();
+    let (journal, report) = recovery.replay(&rest, &mut |_| {}).unwrap();
     assert_eq!((report.boot, report.clean), (2, true));
     std::mem::forget((journal, rest));
 }
@@ -47,8 +47,8 @@ fn a_file_of_another_kind_is_refused_by_name() {
 /// A directory that was closed in order.
 fn closed() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let (journal, rest, recovery) = open(dir.path(), OpenOptions::default()).unwrap();
-    drop(recovery);
+    let (rest, recovery) = open(dir.path(), OpenOptions::default()).unwrap();
+    let journal = recovery.replay(&rest, &mut |_| {}).unwrap();
     drop((journal, rest));
     assert!(dir.path().join("clean").exists());
     dir
@@ -108,7 +108,7 @@ fn what_a_crash_left_of_making_a_file_is_made_again() {
     let dir = tempfile::tempdir().unwrap();
     let half = dir.path().join("store.new");
     fs::write(&half, b"half").unwrap();
-    let (_journal, _rest, recovery) = open(dir.path(), OpenOptions::default()).unwrap();
+    let (_rest, recovery) = open(dir.path(), OpenOptions::default()).unwrap();
     assert_eq!(recovery.boot(), 1);
     assert!(!half.exists());
 }

@@ -1,17 +1,22 @@
-//! From the two files to the shards: totals, live commands, keys, then the journal's changes in commit order.
+//! From the two files to the shards: totals, live commands, keys, then the journal's changes in commit order, and a journal that
+//! can go on.
 //!
-//! Every row is checked before it is handed on; the first that does not hold ends the recovery.
+//! Every row is checked before it is handed on; the first that does not hold ends the recovery. The journal is gone through once:
+//! what is handed on may be all there is, or the start of something that turns out to be damaged.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::blocks::{Place, command_at};
+use super::clean::CleanMark;
 use super::contract::{CommitNo, Recovered, RecoveredFrame};
 use super::error::{DbFile, StorageError};
 use super::frame::{FrameHash, FrameView};
-use super::journal::{LogSnapshot, for_each_frame_of};
+use super::journal::{Chain, LogFile, LogJournal, OldJournal, Scanned, for_each_frame_of};
+use super::open::read_ahead;
 use super::record::{ChainBase, Flaw, JournalMeta, ServerEntry, StoreMeta, decode_command, decode_keys};
 use super::rest::RedbRest;
 use super::tables::{KEYS, LIVE, SERVERS};
@@ -20,10 +25,22 @@ use crate::ids::{FrameNo, ServerId, ShardNo};
 /// What lay on disk when the process started; replayed once.
 #[derive(Debug)]
 pub struct Recovery {
-    journal: LogSnapshot,
+    journal: FoundJournal,
     store: (Arc<Database>, DbFile),
     store_meta: StoreMeta,
+    mark: Arc<CleanMark>,
     clean: bool,
+    /// The journal that the log was made of: it goes once the store says that the log counts.
+    old: Option<OldJournal>,
+}
+
+/// A log whose segments were found and not yet gone through.
+#[derive(Debug)]
+pub(super) struct FoundJournal {
+    pub(super) log: LogFile,
+    pub(super) chain: Chain,
+    /// Its file, to be read ahead.
+    pub(super) ahead: Option<File>,
 }
 
 /// Where a shard's chain of frames ends: its next encoder goes on from here.
@@ -78,45 +95,69 @@ pub struct RecoveryReport {
 
 impl Recovery {
     pub(super) fn new(
-        journal: LogSnapshot,
+        journal: FoundJournal,
         store: (Arc<Database>, DbFile),
         rest: &RedbRest,
-        clean: bool,
+        (mark, clean): (Arc<CleanMark>, bool),
     ) -> Recovery {
-        Recovery { journal, store, store_meta: rest.meta(), clean }
+        Recovery { journal, store, store_meta: rest.meta(), mark, clean, old: None }
+    }
+
+    /// The log was made of this journal.
+    pub(super) fn of(self, old: Option<OldJournal>) -> Recovery {
+        Recovery { old, ..self }
     }
 
     fn journal_meta(&self) -> &JournalMeta {
-        &self.journal.meta
+        &self.journal.chain.meta
     }
 
-    /// The number of this run, from 1, rising with every open, durable since the open.
+    /// The number of this run, from 1, rising with every replay, which makes it durable.
     pub fn boot(&self) -> u32 {
-        self.journal_meta().boot
+        self.journal_meta().boot.max(self.store_meta.boot) + 1
     }
 
-    /// Hands everything to `take`, in the order of [`Recovered`]'s variants, and reports.
-    /// `rest` is the store that was opened with it.
+    /// Hands everything to `take`, in the order of [`Recovered`]'s variants, and reports. Where it returns an error what was
+    /// handed over counts for nothing; else the journal goes on from there. `rest` is the store that was opened with it.
     ///
     /// # Errors
-    /// `Damaged` at the first record that does not hold, or a failed read.
+    /// `Damaged` at the first record that does not hold, or a read or write that failed.
     pub fn replay(
         self,
         rest: &RedbRest,
         take: &mut dyn FnMut(Recovered),
-    ) -> Result<RecoveryReport, StorageError> {
+    ) -> Result<(LogJournal, RecoveryReport), StorageError> {
+        let mark = Arc::clone(&self.mark);
+        self.replay_all(rest, take).inspect_err(|_| mark.spoil())
+    }
+
+    fn replay_all(
+        mut self,
+        rest: &RedbRest,
+        take: &mut dyn FnMut(Recovered),
+    ) -> Result<(LogJournal, RecoveryReport), StorageError> {
+        if let Some(file) = self.journal.ahead.take() {
+            read_ahead(file);
+        }
+        let boot = self.boot();
         let mut report = RecoveryReport {
-            boot: self.boot(),
+            boot,
             clean: self.clean,
             next_seq: self.store_meta.next_seq,
-            last_commit: self.journal.last,
             ..RecoveryReport::default()
         };
         self.replay_store(&mut report, take)?;
-        let chains = self.replay_journal(&mut report, take)?;
+        let (found, chains) = self.replay_journal(&mut report, take)?;
+        report.last_commit = found.last;
         self.finish(&mut report, &chains);
+        let mut journal = LogJournal::new(self.journal.log, found, self.mark);
+        journal.set_boot(boot)?;
+        rest.set_boot(boot)?;
+        if let Some(old) = self.old {
+            old.remove()?;
+        }
         rest.note_recovered(report.shards.iter().map(|end| (end.shard, end.no)).collect());
-        Ok(report)
+        Ok((journal, report))
     }
 
     fn replay_store(
@@ -168,10 +209,11 @@ impl Recovery {
         &self,
         report: &mut RecoveryReport,
         take: &mut dyn FnMut(Recovered),
-    ) -> Result<BTreeMap<ShardNo, ChainBase>, StorageError> {
+    ) -> Result<(Scanned, BTreeMap<ShardNo, ChainBase>), StorageError> {
         let mut chains: BTreeMap<ShardNo, ChainBase> =
             self.journal_meta().bases.iter().map(|base| (base.shard, *base)).collect();
-        self.journal.read(&mut |no, frames| {
+        let FoundJournal { log, chain, .. } = &self.journal;
+        let found = chain.walk(log, &mut |no, frames| {
             report.bytes += frames.len() as u64;
             for_each_frame_of(frames, |frame| {
                 let changes = self.check_frame(&frame, &mut chains)?;
@@ -182,9 +224,9 @@ impl Recovery {
                 take(Recovered::Frame { frame, count });
                 Ok(())
             })
-            .map_err(|flaw| self.journal.file().damaged("commits", no.0, flaw))
+            .map_err(|flaw| log.file.damaged("commits", no.0, flaw))
         })?;
-        Ok(chains)
+        Ok((found, chains))
     }
 
     fn check_frame(

@@ -6,12 +6,12 @@ use redb::backends::InMemoryBackend;
 use super::*;
 use crate::engine::{ImagePart, KeyDigest, KeyRow, ServerRow};
 use crate::ids::{Seq, StoreId};
+use crate::storage::Recovery;
 use crate::storage::contract::{Checkpoint, Recovered};
 use crate::storage::open::{OpenOptions, open_with_backends};
 use crate::storage::record::samples;
-use crate::storage::{LogJournal, Recovery};
 
-fn open() -> (LogJournal, RedbRest, Recovery) {
+fn open() -> (RedbRest, Recovery) {
     open_with_backends(InMemoryBackend::new(), InMemoryBackend::new(), OpenOptions::default()).unwrap()
 }
 
@@ -46,7 +46,7 @@ fn seqs(page: &EndedPage) -> Vec<u64> {
 
 #[test]
 fn commands_and_orders_are_found_only_under_their_whole_id() {
-    let (_journal, rest, _) = open();
+    let (rest, _) = open();
     let live = vec![command(1, 64, Status::Pending)];
     let ended = vec![command(2, 128, Status::Completed)];
     let part = ImagePart { live, ended, orders: vec![order(64)], ..ImagePart::default() };
@@ -62,7 +62,7 @@ fn commands_and_orders_are_found_only_under_their_whole_id() {
 
 #[test]
 fn what_ends_leaves_the_live_ones() {
-    let (_journal, rest, _) = open();
+    let (rest, _) = open();
     let live = vec![command(1, 64, Status::Pending), command(1, 65, Status::Pending)];
     rest.write(checkpoint(ImagePart { live, ..ImagePart::default() })).unwrap();
     let ended = vec![command(1, 64, Status::Completed)];
@@ -82,7 +82,7 @@ fn what_ends_leaves_the_live_ones() {
 
 #[test]
 fn the_last_part_wins_within_a_checkpoint() {
-    let (_journal, rest, _) = open();
+    let (rest, _) = open();
     let newer = CommandRow { rev: 2, ..command(1, 64, Status::Failed) };
     let parts = [command(1, 64, Status::Pending), newer.clone()]
         .map(|row| ImagePart { live: vec![row], ..ImagePart::default() });
@@ -92,7 +92,7 @@ fn the_last_part_wins_within_a_checkpoint() {
 
 #[test]
 fn an_abandoned_checkpoint_stores_nothing() {
-    let (_journal, rest, _) = open();
+    let (rest, _) = open();
     let part = ImagePart { live: vec![command(1, 64, Status::Pending)], ..ImagePart::default() };
     let mut parts = [NextPart::Part(Box::new(part)), NextPart::Abandoned].into_iter();
     assert!(!rest.write_parts(&[], &mut || parts.next().unwrap()).unwrap());
@@ -102,7 +102,7 @@ fn an_abandoned_checkpoint_stores_nothing() {
 
 #[test]
 fn ended_commands_come_newest_checkpoint_first_and_never_twice() {
-    let (_journal, rest, _) = open();
+    let (rest, _) = open();
     let batches: [&[u64]; 3] = [&[70, 66, 68], &[90, 80], &[85, 68]];
     for batch in batches {
         let ended = batch.iter().map(|seq| command(1, *seq, Status::Completed));
@@ -133,7 +133,7 @@ fn ended_commands_come_newest_checkpoint_first_and_never_twice() {
 
 #[test]
 fn expiry_goes_in_steps_oldest_first_and_leaves_the_rest() {
-    let (_journal, rest, _) = open();
+    let (rest, _) = open();
     for start in [100, 200, 300] {
         let ended = (start..start + 5).map(|seq| command(1, seq, Status::Completed)).collect();
         let orders = (start..start + 3).map(order).collect();
@@ -157,7 +157,7 @@ fn expiry_goes_in_steps_oldest_first_and_leaves_the_rest() {
 
 #[test]
 fn what_two_lists_name_expires_once() {
-    let (_journal, rest, _) = open();
+    let (rest, _) = open();
     let ended = vec![command(1, 100, Status::Completed), command(1, 101, Status::Completed)];
     rest.write(checkpoint(ImagePart { ended, ..ImagePart::default() })).unwrap();
     let transaction = rest.db().begin_write().unwrap();
@@ -171,7 +171,7 @@ fn what_two_lists_name_expires_once() {
 
 #[test]
 fn totals_are_replaced_and_survive_lists() {
-    let (_journal, rest, _) = open();
+    let (rest, _) = open();
     let servers = vec![ServerRow { server: ServerId(1), ended: [5, 0, 1] }];
     let ended = vec![command(1, 64, Status::Completed), command(2, 65, Status::Completed)];
     rest.write(checkpoint(ImagePart { servers, ended, next_seq: 700, ..ImagePart::default() })).unwrap();
@@ -184,13 +184,13 @@ fn totals_are_replaced_and_survive_lists() {
 
 #[test]
 fn replay_hands_out_totals_live_ones_and_keys_in_this_order() {
-    let (journal, rest, recovery) = open();
+    let (rest, recovery) = open();
     let live = vec![command(2, 129, Status::Failed), command(1, 64, Status::Pending)];
     let servers = vec![ServerRow { server: ServerId(1), ended: [5, 0, 1] }];
     let keys = vec![key(7)];
     rest.write(checkpoint(ImagePart { live, servers, keys, ..ImagePart::default() })).unwrap();
     let mut seen = Vec::new();
-    let report = recovery
+    let (_journal, report) = recovery
         .replay(&rest, &mut |piece| {
             seen.push(match piece {
                 Recovered::Server(row) => format!("server {}", row.server.0),
@@ -202,12 +202,11 @@ fn replay_hands_out_totals_live_ones_and_keys_in_this_order() {
         .unwrap();
     assert_eq!(seen, ["server 1", "live cmd_1_64", "live cmd_2_129", "key 7"]);
     assert_eq!((report.live, report.keys, report.frames, report.next_seq), (2, 1, 0, 130));
-    drop(journal);
 }
 
 #[test]
 fn a_damaged_row_names_table_and_key() {
-    let (_journal, rest, _) = open();
+    let (rest, _) = open();
     let live = vec![command(1, 64, Status::Pending)];
     rest.write(checkpoint(ImagePart { live, ..ImagePart::default() })).unwrap();
     let transaction = rest.db().begin_write().unwrap();
@@ -219,7 +218,7 @@ fn a_damaged_row_names_table_and_key() {
 
 #[test]
 fn after_a_failure_nothing_more_is_written() {
-    let (_journal, rest, _) = open();
+    let (rest, _) = open();
     let transaction = rest.db().begin_write().unwrap();
     transaction.open_table(SERVERS).unwrap().insert(1, &b"no such thing"[..]).unwrap();
     transaction.commit().unwrap();

@@ -24,7 +24,7 @@ fn earlier(format: &str) -> Image {
 fn found(disk: &Disk, what: &str) -> Vec<String> {
     let failed = |error| -> ! { panic!("{what}: {error}") };
     let opened = open_with_backends(disk.file(JOURNAL), disk.file(STORE), OpenOptions::default());
-    let (_journal, rest, recovery) = opened.unwrap_or_else(|error| failed(error));
+    let (rest, recovery) = opened.unwrap_or_else(|error| failed(error));
     let mut words = Vec::new();
     let (mut servers, mut orders) = (BTreeSet::new(), BTreeSet::<OrderId>::new());
     let replayed = recovery.replay(&rest, &mut |piece| {
@@ -36,7 +36,7 @@ fn found(disk: &Disk, what: &str) -> Vec<String> {
         }
         words.push(format!("{piece:?}"));
     });
-    replayed.unwrap_or_else(|error| failed(error));
+    let _journal = replayed.unwrap_or_else(|error| failed(error));
     for server in servers {
         let page = rest.ended(server, None, None, usize::MAX);
         let page = page.unwrap_or_else(|error| failed(error));

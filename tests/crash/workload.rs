@@ -165,13 +165,13 @@ impl Run {
     /// As [`Run::open`], of a disk that may have changed what was durable.
     pub(crate) fn open_damaged(disk: &Disk) -> Result<Run, StorageError> {
         let options = OpenOptions { journal_segment_bytes: SEGMENT_BYTES, store_cache_bytes: CACHE_BYTES };
-        let (journal, rest, recovery) = open_with_backends(disk.file(JOURNAL), disk.file(STORE), options)?;
+        let (rest, recovery) = open_with_backends(disk.file(JOURNAL), disk.file(STORE), options)?;
         let boot = recovery.boot();
         let (mut model, mut keys) = (Model::default(), BTreeSet::new());
         let mut dirty = BTreeSet::new();
         let mut new_orders = BTreeSet::new();
         let mut at_rest = BTreeSet::new();
-        let report = recovery.replay(&rest, &mut |piece| match piece {
+        let (journal, report) = recovery.replay(&rest, &mut |piece| match piece {
             // A checkpoint also writes down that nothing has ended yet on a server.
             Recovered::Server(row) if row.ended[0] == 0 => {}
             Recovered::Server(row) => {

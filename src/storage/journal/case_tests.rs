@@ -64,7 +64,7 @@ fn the_last_commit_is_known_to_be_there_and_what_was_under_way_is_not() {
     let mut journal = open(&disk).unwrap();
     journal.append(&[frames.of(0, 20)]).unwrap();
     journal.append(&[frames.of(0, 20)]).unwrap();
-    let at = 4096 + journal.snapshot().segments[0].end as usize;
+    let at = 4096 + journal.shared.snapshot().segments[0].end as usize;
     std::mem::forget(journal);
     let mut damaged = disk.bytes();
     damaged[at - SECTOR + 100] ^= 1;
@@ -87,7 +87,7 @@ fn a_commit_of_many_parts_without_one_of_them_is_no_commit() {
     journal.append(&[frames.of(0, 20)]).unwrap();
     let before = disk.bytes();
     journal.append(&[frames.of(0, 30_000)]).unwrap();
-    let segments = journal.snapshot().segments;
+    let segments = journal.shared.snapshot().segments;
     assert!(segments.len() >= 4, "it goes over {} segments", segments.len());
     std::mem::forget(journal);
     let whole = disk.bytes();
@@ -111,7 +111,7 @@ fn a_commit_of_many_parts_without_one_of_them_is_no_commit() {
 }
 
 fn end_of(journal: &LogJournal) -> usize {
-    journal.snapshot().segments.last().unwrap().end as usize
+    journal.shared.snapshot().segments.last().unwrap().end as usize
 }
 
 /// The head of a segment did not get to the disk, but a record behind it did; the same slot is begun again.
@@ -123,9 +123,9 @@ fn what_a_torn_beginning_left_is_not_taken_for_a_record_of_the_next_one() {
         journal.append(&[frames.of(0, 20)]).unwrap();
     }
     let (before, last) = (disk.bytes(), journal.last);
-    let segments = journal.snapshot().segments.len();
+    let segments = journal.shared.snapshot().segments.len();
     journal.append(&[frames.of(0, 20)]).unwrap();
-    let begun = journal.snapshot().segments[segments];
+    let begun = journal.shared.snapshot().segments[segments];
     std::mem::forget(journal);
     let mut left = disk.bytes();
     let head = 4096 + begun.slot as usize * SEGMENT as usize;
@@ -168,7 +168,7 @@ fn forgotten_segments_are_used_again_and_an_idle_log_is_short() {
     journal.trim(journal.last).unwrap();
     journal.idle().unwrap();
     assert!(disk.bytes().len() <= 4096 + 6 * SEGMENT as usize, "{} of {long}", disk.bytes().len());
-    assert_eq!(journal.snapshot().segments.len(), 1);
+    assert_eq!(journal.shared.snapshot().segments.len(), 1);
     let syncs = disk.operations();
     journal.idle().unwrap();
     assert_eq!(disk.operations(), syncs, "nothing is left to do");
@@ -184,7 +184,7 @@ fn what_somebody_reads_is_not_used_again() {
     for _ in 0..10 {
         journal.append(&[frames.of(0, 3_000)]).unwrap();
     }
-    let read = journal.snapshot();
+    let read = journal.shared.snapshot();
     journal.trim(journal.last).unwrap();
     for _ in 0..20 {
         journal.append(&[frames.of(0, 3_000)]).unwrap();

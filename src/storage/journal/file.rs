@@ -20,7 +20,7 @@ pub(in crate::storage) struct LogFile {
     pub(super) backend: Arc<dyn StorageBackend>,
     /// The same file through another description of it, for what is done beside the commits.
     pub(super) beside: Option<Arc<dyn StorageBackend>>,
-    pub(super) file: DbFile,
+    pub(in crate::storage) file: DbFile,
     pub(super) head: FileHead,
 }
 
@@ -144,9 +144,10 @@ impl LogFile {
     /// Reads a segment up to `end`, in one read; zeros stand for what lies past the end of the file.
     pub(super) fn read_segment(&self, slot: u32, end: usize, out: &mut Vec<u8>) -> Result<(), StorageError> {
         let there = usize::try_from(self.len()?.saturating_sub(self.offset(slot))).unwrap_or(usize::MAX);
-        out.clear();
+        let there = there.min(end);
         out.resize(end, 0);
-        self.read(self.offset(slot), &mut out[..there.min(end)])
+        out[there..].fill(0);
+        self.read(self.offset(slot), &mut out[..there])
     }
 
     /// Releases the lock.

@@ -18,9 +18,9 @@ struct Run {
 
 fn run(journal: &Disk, store: &Disk) -> Run {
     let options = OpenOptions::default();
-    let (journal, rest, recovery) = open_with_backends(journal.clone(), store.clone(), options).unwrap();
+    let (rest, recovery) = open_with_backends(journal.clone(), store.clone(), options).unwrap();
     let mut frames = Vec::new();
-    let report = recovery
+    let (journal, report) = recovery
         .replay(&rest, &mut |piece| {
             if let Recovered::Frame { frame, .. } = piece {
                 frames.push((frame.commit.0, frame.shard.0, frame.no.0, frame.changes));
@@ -204,8 +204,7 @@ fn a_frame_that_does_not_follow_is_named() {
     let _lost = encoder.encode(FrameNo(1), &[]);
     first.journal.append(&[encoder.encode(FrameNo(2), &[])]).unwrap();
     drop(first);
-    let (_journal, rest, recovery) =
-        open_with_backends(a.clone(), b.clone(), OpenOptions::default()).unwrap();
+    let (rest, recovery) = open_with_backends(a.clone(), b.clone(), OpenOptions::default()).unwrap();
     let error = recovery.replay(&rest, &mut |_| {}).unwrap_err().to_string();
     assert!(error.contains("journal.log is damaged at commits/1: frame 2 of shard 0"), "{error}");
 }

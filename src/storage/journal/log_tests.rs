@@ -44,6 +44,13 @@ struct State {
     operations: usize,
     syncs: usize,
     dies_at: Option<usize>,
+    killed_at: Option<usize>,
+}
+
+impl State {
+    fn is_killed(&self) -> bool {
+        self.killed_at.is_some_and(|at| self.operations >= at)
+    }
 }
 
 fn apply(bytes: &mut Vec<u8>, what: &Waiting) {
@@ -86,6 +93,18 @@ impl Disk {
         state.dies_at = Some(state.operations + n);
     }
 
+    /// The process is killed at the `n`-th operation from now on: what it has written stays in the system's memory.
+    fn kill_in(&self, n: usize) {
+        let state = &mut *self.0.lock();
+        state.killed_at = Some(state.operations + n);
+    }
+
+    /// Another process takes the place of one that was killed; false = none was.
+    fn revive(&self) -> bool {
+        let state = &mut *self.0.lock();
+        state.is_killed() && state.killed_at.take().is_some()
+    }
+
     /// What may be left: all that was synced, and of the rest any sectors.
     fn crash(&self, random: &mut Random) -> Vec<u8> {
         let state = self.0.lock();
@@ -108,6 +127,9 @@ impl Disk {
 
     fn run(&self, what: Option<Waiting>) -> io::Result<()> {
         let state = &mut *self.0.lock();
+        if state.is_killed() {
+            return Err(io::Error::other("the process is gone"));
+        }
         let dies = state.dies_at.is_some_and(|at| state.operations >= at);
         match what {
             Some(what) => {
@@ -155,15 +177,17 @@ pub(super) fn open(disk: &Disk) -> Result<LogJournal, StorageError> {
     let file = DbFile::new(std::path::Path::new("journal.log"));
     let log = LogFile::open(Arc::new(disk.clone()), file, SEGMENT)?.with_beside(Some(Arc::new(disk.clone())));
     let (mark, _) = CleanMark::take(None).unwrap();
-    let mut journal = LogJournal::new(log, Arc::new(mark))?;
-    journal.set_boot(journal.boot() + 1)?;
+    let found = LogJournal::find(&log)?.walk(&log, &mut |_, _| Ok(()))?;
+    let boot = found.meta.boot + 1;
+    let mut journal = LogJournal::new(log, found, Arc::new(mark));
+    journal.set_boot(boot)?;
     Ok(journal)
 }
 
 /// Every commit that is not forgotten.
 pub(super) fn commits(journal: &LogJournal) -> Result<BTreeMap<u64, Vec<u8>>, StorageError> {
     let mut found = BTreeMap::new();
-    journal.snapshot().read(&mut |no, frames| {
+    journal.shared.snapshot().read(&mut |no, frames| {
         assert_eq!(found.insert(no.0, frames.to_vec()), None);
         Ok(())
     })?;
@@ -252,12 +276,18 @@ impl Story {
             }
             16 => {
                 (self.journal, self.room) = (None, None);
-                self.reopen(true);
+                // Killed in its last moments, if it was.
+                let in_order = !self.disk.revive();
+                self.reopen(in_order);
             }
             17 => self.crash(),
-            _ => {
+            18 => {
                 let within = self.random.below(6);
                 self.disk.die_in(within);
+            }
+            _ => {
+                let within = self.random.below(6);
+                self.disk.kill_in(within);
             }
         }
     }
@@ -290,7 +320,7 @@ impl Story {
         let made = if self.random.below(4) == 0 { Ok(()) } else { room.make() };
         journal.bring_room(room);
         if made.is_err() {
-            self.crash();
+            self.end();
         }
     }
 
@@ -301,12 +331,18 @@ impl Story {
         }
     }
 
-    /// A failure is that of the disk, and then it is a crash.
+    /// A failure is that of the disk.
     fn after(&mut self, done: Result<(), StorageError>) {
         if let Err(error) = done {
             assert!(matches!(error, StorageError::Io { .. }), "{}: {error}", self.what);
-            self.crash();
+            self.end();
         }
+    }
+
+    /// The end of a process that was killed, or of its disk's power.
+    fn end(&mut self) {
+        (self.journal, self.room) = (None, None);
+        if self.disk.revive() { self.reopen(false) } else { self.crash() }
     }
 
     fn crash(&mut self) {

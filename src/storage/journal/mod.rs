@@ -38,7 +38,7 @@ pub(super) use copy::write_copy;
 pub(super) use file::{LogFile, make};
 pub(super) use old::{OLD_JOURNAL_FILE, OldJournal, for_each_frame, upgrade};
 pub use room::Room;
-pub(super) use scan::scan;
+pub(super) use scan::{Chain, Scanned, scan};
 pub(super) use snapshot::{LogSnapshot, Shared};
 
 /// Bytes of a segment: making one takes milliseconds, and what a directory without work takes is a few.
@@ -79,18 +79,23 @@ enum Step<'a> {
 }
 
 impl LogJournal {
-    /// Finds out what the log holds. Nothing is written before [`LogJournal::set_boot`].
-    pub(super) fn new(log: LogFile, mark: Arc<CleanMark>) -> Result<LogJournal, StorageError> {
+    /// Finds the segments that count in a log that is to go on.
+    pub(super) fn find(log: &LogFile) -> Result<Chain, StorageError> {
         // What a process that was killed wrote may be in memory alone: a segment that it says is free must not be used
         // before that is on the disk.
         log.sync()?;
-        let found = scan(&log)?;
+        Chain::find(log)
+    }
+
+    /// Goes on with a log in which [`LogJournal::find`] and a walk found this. Nothing is written before
+    /// [`LogJournal::set_boot`].
+    pub(super) fn new(log: LogFile, found: Scanned, mark: Arc<CleanMark>) -> LogJournal {
         let taken = found.segments.iter().map(|live| live.slot);
         let writer = Writer::new(log.clone(), found.slots, found.newest, taken);
         let previous = found.segments.back().map_or(0, |live| live.no);
         let shape = Shape { segments: found.segments, meta: found.meta.clone(), last: found.last };
         let shared = Shared { log, shape: Mutex::new(shape), pin: Arc::new(()) };
-        Ok(LogJournal {
+        LogJournal {
             shared: Arc::new(shared),
             writer,
             trim_upto: CommitNo(found.meta.trimmed),
@@ -101,12 +106,7 @@ impl LogJournal {
             mark_waits: false,
             failed: None,
             mark,
-        })
-    }
-
-    /// How often the directory had been opened, as this file knows it.
-    pub(super) fn boot(&self) -> u32 {
-        self.meta.boot
+        }
     }
 
     /// The name of the file, for the errors about it.
@@ -117,11 +117,6 @@ impl LogJournal {
     /// The log, for copies of it. Does not keep it open.
     pub(super) fn source(&self) -> Weak<Shared> {
         Arc::downgrade(&self.shared)
-    }
-
-    /// What is in it now.
-    pub(super) fn snapshot(&self) -> LogSnapshot {
-        self.shared.snapshot()
     }
 
     /// Writes down the number of this run, and where the last one ended, in a segment of its own: durable before anything

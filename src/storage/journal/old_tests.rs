@@ -21,15 +21,14 @@ fn fixture() -> tempfile::TempDir {
 
 /// Frames that a start replays, with their commits; it dies without an orderly end.
 fn frames(dir: &Path) -> Vec<(u64, u16, u64)> {
-    let (journal, rest, recovery) = open(dir, OpenOptions::default()).unwrap();
+    let (rest, recovery) = open(dir, OpenOptions::default()).unwrap();
     let mut found = Vec::new();
-    let report = recovery.replay(&rest, &mut |piece| {
+    let replayed = recovery.replay(&rest, &mut |piece| {
         if let Recovered::Frame { frame, .. } = piece {
             found.push((frame.commit.0, frame.shard.0, frame.no.0));
         }
     });
-    report.unwrap();
-    drop((journal, rest));
+    drop((replayed.unwrap(), rest));
     found
 }
 
@@ -70,8 +69,8 @@ fn an_upgrade_that_was_cut_short_is_made_again_until_the_store_says_that_it_coun
     let counts = fixture();
     let old = fs::read(counts.path().join(OLD_JOURNAL_FILE)).unwrap();
     frames(counts.path());
-    let (mut journal, rest, recovery) = open(counts.path(), OpenOptions::default()).unwrap();
-    drop(recovery);
+    let (rest, recovery) = open(counts.path(), OpenOptions::default()).unwrap();
+    let (mut journal, _) = recovery.replay(&rest, &mut |_| {}).unwrap();
     let last = journal.append(&[]).unwrap();
     journal.trim(last).unwrap();
     drop((journal, rest));

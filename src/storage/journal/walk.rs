@@ -1,8 +1,9 @@
 //! The way through the segments that count, record by record: which commits are whole, and where it ends. Decides what is
-//! a torn end and what is damage.
+//! a torn end and what is damage, and hands over each commit as soon as it is known to count.
 
 use std::collections::VecDeque;
 
+use super::copy::TakeCommit;
 use super::file::LogFile;
 use super::for_each_frame_of;
 use super::layout::{Found, Mark, RecordHead, RecordKind, SECTOR, SegmentHead, record_at, record_bytes};
@@ -28,11 +29,18 @@ pub(super) struct Walk<'a> {
     broken: bool,
     meta: Option<JournalMeta>,
     bases: VecDeque<(CommitNo, ChainBase)>,
+    each: TakeCommit<'a>,
 }
 
 impl<'a> Walk<'a> {
-    /// `after`: the last commit that any head of a segment was written after.
-    pub(super) fn new(log: &'a LogFile, mark: Mark, after: u64, trimmed: u64) -> Walk<'a> {
+    /// `after`: the last commit that any head of a segment was written after. `each` takes those that are not forgotten.
+    pub(super) fn new(
+        log: &'a LogFile,
+        mark: Mark,
+        after: u64,
+        trimmed: u64,
+        each: TakeCommit<'a>,
+    ) -> Walk<'a> {
         Walk {
             log,
             mark,
@@ -44,6 +52,7 @@ impl<'a> Walk<'a> {
             broken: false,
             meta: None,
             bases: VecDeque::new(),
+            each,
         }
     }
 
@@ -172,6 +181,7 @@ impl<'a> Walk<'a> {
                 Ok(())
             })
             .map_err(|flaw| self.log.file.damaged("commits", no.0, flaw))?;
+            (self.each)(no, frames)?;
         }
         self.parts.body = gathered;
         Ok(Ok(()))
@@ -205,14 +215,14 @@ impl<'a> Walk<'a> {
     }
 
     /// What was found; number of the newest segment and slots are those of the file.
-    pub(super) fn into_scanned(self) -> Scanned {
+    pub(super) fn into_scanned(self, newest: u64, slots: u32) -> Scanned {
         Scanned {
             meta: self.meta.unwrap_or_default(),
             last: CommitNo(self.parts.done),
             segments: self.segments,
             bases: self.bases,
-            newest: 0,
-            slots: 0,
+            newest,
+            slots,
         }
     }
 }

@@ -118,7 +118,9 @@ fn log(disk: impl StorageBackend) -> LogFile {
 /// The journal over a pair that is in step.
 fn journal(primary: &Disk, mirror: &Disk) -> LogJournal {
     let (mark, _) = CleanMark::take(None).unwrap();
-    let mut journal = LogJournal::new(log(pair(primary, mirror).0), Arc::new(mark)).unwrap();
+    let log = log(pair(primary, mirror).0);
+    let found = LogJournal::find(&log).unwrap().walk(&log, &mut |_, _| Ok(())).unwrap();
+    let mut journal = LogJournal::new(log, found, Arc::new(mark));
     journal.set_boot(1).unwrap();
     journal
 }

@@ -6,10 +6,10 @@ use redb::backends::InMemoryBackend;
 
 use crate::engine::{CommandRow, ImagePart, Status};
 use crate::ids::{CommandId, FrameNo, Seq, ServerId, ShardNo};
+use crate::storage::RedbRest;
 use crate::storage::contract::{Checkpoint, Rest};
 use crate::storage::open::{OpenOptions, open_with_backends};
 use crate::storage::record::samples;
-use crate::storage::{LogJournal, RedbRest};
 
 const SERVER: ServerId = ServerId(1);
 
@@ -26,12 +26,12 @@ fn checkpoint(rest: &RedbRest, part: ImagePart) {
 }
 
 /// A store with live commands 1 to 1,000.
-fn store() -> (LogJournal, RedbRest) {
+fn store() -> RedbRest {
     let files = (InMemoryBackend::new(), InMemoryBackend::new());
-    let (journal, rest, _) = open_with_backends(files.0, files.1, OpenOptions::default()).unwrap();
+    let (rest, _) = open_with_backends(files.0, files.1, OpenOptions::default()).unwrap();
     let live = (1..=1000).map(|seq| row(seq, Status::Pending)).collect();
     checkpoint(&rest, ImagePart { live, ..ImagePart::default() });
-    (journal, rest)
+    rest
 }
 
 fn text(seq: u64) -> (Seq, Arc<str>) {
@@ -40,7 +40,7 @@ fn text(seq: u64) -> (Seq, Arc<str>) {
 
 #[test]
 fn texts_are_found_at_any_distance_from_each_other() {
-    let (_journal, rest) = store();
+    let rest = store();
     for apart in [1, 2, 31, 32, 33, 34, 40, 300, 999] {
         let seqs: Vec<u64> = (1..=1000).step_by(apart).collect();
         let wanted: Vec<Seq> = seqs.iter().map(|seq| Seq(*seq)).collect();
@@ -51,7 +51,7 @@ fn texts_are_found_at_any_distance_from_each_other() {
 
 #[test]
 fn a_walk_ends_where_its_bytes_do_and_has_one_at_the_least() {
-    let (_journal, rest) = store();
+    let rest = store();
     let seqs: Vec<Seq> = (1..=9).map(Seq).collect();
     for (bytes, count) in [(0, 1), (1, 1), (6, 1), (7, 2), (13, 3)] {
         assert_eq!(rest.texts(SERVER, &seqs, bytes).unwrap().len(), count, "{bytes} bytes");
@@ -61,7 +61,7 @@ fn a_walk_ends_where_its_bytes_do_and_has_one_at_the_least() {
 
 #[test]
 fn what_has_ended_is_left_out() {
-    let (_journal, rest) = store();
+    let rest = store();
     let ended = vec![row(500, Status::Completed), row(1000, Status::Cancelled)];
     let no_longer_live = vec![id(500), id(1000)];
     checkpoint(&rest, ImagePart { ended, no_longer_live, ..ImagePart::default() });
@@ -76,7 +76,7 @@ fn what_has_ended_is_left_out() {
 
 #[test]
 fn a_row_without_its_text_keeps_the_one_at_rest() {
-    let (_journal, rest) = store();
+    let rest = store();
     let without = |seq, status| CommandRow { text: None, rev: 2, ..row(seq, status) };
     let live = vec![without(1, Status::Failed)];
     let ended = vec![without(2, Status::Cancelled)];
@@ -94,7 +94,7 @@ fn a_row_without_its_text_keeps_the_one_at_rest() {
 
 #[test]
 fn a_text_that_is_nowhere_is_damage() {
-    let (_journal, rest) = store();
+    let rest = store();
     let mut rows = [CommandRow { text: None, ..row(1001, Status::Pending) }];
     let error = rest.complete(&mut rows).unwrap_err().to_string();
     assert!(error.contains("live_blocks/1,1001: the row is missing"), "{error}");
