@@ -30,6 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const IDLE_AFTER: Millis = Millis::seconds(1);
 /// Parts on their way from the shards.
 const PARTS_MAX: usize = 16;
+/// For how long a checkpoint lets others go first, at most: what comes meanwhile makes the journal longer, and a stop waits.
+const LEISURE_MAX: Millis = Millis(2_500);
 /// Rows removed in one transaction at the end of their retention.
 const EXPIRE_ROWS: usize = 5_000;
 /// How often retention is looked at.
@@ -182,7 +184,7 @@ impl Keeper {
         let bytes = lines.journal_stats().bytes.load(Ordering::Relaxed);
         let due = now - self.checkpointed >= self.settings.checkpoint_every && bytes > self.bytes_then;
         // The other half is for what is more than it can do like that.
-        let leisure = Millis(self.settings.checkpoint_every.0 / 2);
+        let leisure = LEISURE_MAX.min(Millis(self.settings.checkpoint_every.0 / 2));
         let early = std::mem::take(&mut self.first) || bytes - self.bytes_then >= JOURNAL_BYTES_MAX;
         if early || due || stop {
             self.bytes_then = bytes;
@@ -199,7 +201,7 @@ impl Keeper {
         if now - self.expired >= EXPIRE_EVERY {
             let before = |kept: Millis| UnixMs(now.0.saturating_sub(kept.0));
             let (ended, keys) = (before(self.settings.ended_kept), before(self.settings.keys_kept));
-            wait.take_time(leisure);
+            wait.take_time(Millis(0));
             // Nothing is left to remove: look again later. Otherwise go on at the next look.
             if lines.rest().expire(ended, keys, EXPIRE_ROWS)? < EXPIRE_ROWS {
                 self.expired = now;

@@ -18,9 +18,9 @@ use rustix::io::Errno;
 
 use super::clean::{CleanMark, sync_dir};
 use super::error::{DbFile, StorageError};
-use super::journal::{self, LogFile, LogJournal, OldJournal, SEGMENT_BYTES};
+use super::journal::{self, LogFile, LogJournal, OldJournal, SEGMENT_BYTES, scan};
 use super::mirror::{Mirror, Pair};
-use super::pieces::Pieces;
+use super::pieces::{InPieces, Pieces};
 use super::recovery::{FoundJournal, Recovery};
 use super::rest::RedbRest;
 
@@ -136,13 +136,14 @@ fn open_all(
     side_by_side: SideBySide,
 ) -> Result<(RedbRest, Recovery), StorageError> {
     let store_file = store.file.clone();
+    let ahead = journal.ahead;
     let open_journal = || {
         let beside = journal.beside.map(|beside| Arc::new(beside) as Arc<dyn StorageBackend>);
         let log = LogFile::open(Arc::new(journal.backend), journal.file, options.journal_segment_bytes)?;
-        let chain = LogJournal::find(&log)?;
-        Ok(FoundJournal { log: log.with_beside(beside), chain, ahead: journal.ahead })
+        let (journal, chain) = LogJournal::open(log.with_beside(beside), Arc::clone(&mark))?;
+        Ok(FoundJournal { journal, chain, ahead })
     };
-    let open_store = || store.open(options.store_cache_bytes);
+    let open_store = || store.open_in_pieces(options.store_cache_bytes);
     let (journal, store) = match side_by_side {
         SideBySide::No => (open_journal(), open_store()),
         SideBySide::Yes => std::thread::scope(|scope| {
@@ -156,10 +157,13 @@ fn open_all(
         error
     };
     let opened = journal.and_then(|journal| Ok((journal, store?)));
-    let (journal, store) = opened.map_err(spoil)?;
+    let (journal, (store, pieces)) = opened.map_err(spoil)?;
     let store = Arc::new(store);
     let store_db = Arc::clone(&store);
-    let rest = RedbRest::new(store, store_file.clone(), Arc::clone(&mark)).map_err(spoil)?;
+    // An earlier program cannot read it any more once it is raised: not for a journal that nobody can read.
+    let before_raise = || scan(journal.journal.log()).map(drop);
+    let rest = RedbRest::new((store, pieces), store_file.clone(), Arc::clone(&mark), before_raise);
+    let rest = rest.map_err(spoil)?;
     let recovery = Recovery::new(journal, (store_db, store_file), &rest, (mark, clean));
     Ok((rest, recovery))
 }
@@ -209,13 +213,21 @@ impl<B: StorageBackend> Opening<B> {
         Opening { file: DbFile::new(Path::new(name)), backend, beside: None, ahead: None }
     }
 
-    /// Opens it as a database that is synced in pieces, after a walk over every page.
+    /// Opens it as a database, after a walk over every page.
     pub(super) fn open(self, cache_bytes: usize) -> Result<Database, StorageError> {
         Builder::new()
             .set_cache_size(cache_bytes)
             .set_check_integrity_on_open(true)
-            .create_with_backend(Pieces::new(self.backend))
+            .create_with_backend(self.backend)
             .map_err(self.file.redb("open"))
+    }
+
+    /// As [`Opening::open`], and what is written reaches the disk in pieces.
+    fn open_in_pieces(self, cache_bytes: usize) -> Result<(Database, Arc<Pieces>), StorageError> {
+        let pieces = Pieces::new(self.backend);
+        let backend = InPieces(Arc::clone(&pieces));
+        let opening = Opening { file: self.file, backend, beside: None, ahead: None };
+        Ok((opening.open(cache_bytes)?, pieces))
     }
 }
 

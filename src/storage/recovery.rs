@@ -15,7 +15,7 @@ use super::clean::CleanMark;
 use super::contract::{CommitNo, Recovered, RecoveredFrame};
 use super::error::{DbFile, StorageError};
 use super::frame::{FrameHash, FrameView};
-use super::journal::{Chain, LogFile, LogJournal, OldJournal, Scanned, for_each_frame_of};
+use super::journal::{Chain, LogJournal, OldJournal, Scanned, for_each_frame_of};
 use super::open::read_ahead;
 use super::record::{ChainBase, Flaw, JournalMeta, ServerEntry, StoreMeta, decode_command, decode_keys};
 use super::rest::RedbRest;
@@ -37,7 +37,7 @@ pub struct Recovery {
 /// A log whose segments were found and not yet gone through.
 #[derive(Debug)]
 pub(super) struct FoundJournal {
-    pub(super) log: LogFile,
+    pub(super) journal: LogJournal,
     pub(super) chain: Chain,
     /// Its file, to be read ahead.
     pub(super) ahead: Option<File>,
@@ -69,7 +69,7 @@ pub struct MissingFrames {
 /// What a recovery found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
-    /// The number of this run, from 1, rising with every open.
+    /// The number of this run, from 1, rising with every start.
     pub boot: u32,
     /// The process before closed in order.
     pub clean: bool,
@@ -112,7 +112,7 @@ impl Recovery {
         &self.journal.chain.meta
     }
 
-    /// The number of this run, from 1, rising with every replay, which makes it durable.
+    /// The number of this run, from 1, rising with every replay that succeeds, which makes it durable.
     pub fn boot(&self) -> u32 {
         self.journal_meta().boot.max(self.store_meta.boot) + 1
     }
@@ -150,7 +150,8 @@ impl Recovery {
         let (found, chains) = self.replay_journal(&mut report, take)?;
         report.last_commit = found.last;
         self.finish(&mut report, &chains);
-        let mut journal = LogJournal::new(self.journal.log, found, self.mark);
+        let mut journal = self.journal.journal;
+        journal.go_on(found);
         journal.set_boot(boot)?;
         rest.set_boot(boot)?;
         if let Some(old) = self.old {
@@ -212,7 +213,8 @@ impl Recovery {
     ) -> Result<(Scanned, BTreeMap<ShardNo, ChainBase>), StorageError> {
         let mut chains: BTreeMap<ShardNo, ChainBase> =
             self.journal_meta().bases.iter().map(|base| (base.shard, *base)).collect();
-        let FoundJournal { log, chain, .. } = &self.journal;
+        let FoundJournal { journal, chain, .. } = &self.journal;
+        let log = journal.log();
         let found = chain.walk(log, &mut |no, frames| {
             report.bytes += frames.len() as u64;
             for_each_frame_of(frames, |frame| {

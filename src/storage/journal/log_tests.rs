@@ -16,6 +16,8 @@ use crate::storage::record::samples;
 use crate::storage::{FrameEncoder, FrameHash};
 
 pub(super) const SEGMENT: u32 = 8 * 1024;
+/// What the system has of a write that was cut short is whole pages.
+const PAGE: usize = 4096;
 
 /// SplitMix64: the same seed does the same.
 pub(super) struct Random(pub(super) u64);
@@ -128,6 +130,15 @@ impl Disk {
     fn run(&self, what: Option<Waiting>) -> io::Result<()> {
         let state = &mut *self.0.lock();
         if state.is_killed() {
+            // What it was just writing is there up to some page.
+            if let Some(Waiting::Write(at, data)) = what.filter(|_| state.killed_at == Some(state.operations))
+            {
+                let end = (at + data.len() / 2) / PAGE * PAGE;
+                let there = Waiting::Write(at, data[..end.saturating_sub(at)].to_vec());
+                apply(&mut state.now, &there);
+                state.waiting.push(there);
+            }
+            state.operations += 1;
             return Err(io::Error::other("the process is gone"));
         }
         let dies = state.dies_at.is_some_and(|at| state.operations >= at);
@@ -177,10 +188,16 @@ pub(super) fn open(disk: &Disk) -> Result<LogJournal, StorageError> {
     let file = DbFile::new(std::path::Path::new("journal.log"));
     let log = LogFile::open(Arc::new(disk.clone()), file, SEGMENT)?.with_beside(Some(Arc::new(disk.clone())));
     let (mark, _) = CleanMark::take(None).unwrap();
-    let found = LogJournal::find(&log)?.walk(&log, &mut |_, _| Ok(()))?;
+    let (mut journal, chain) = LogJournal::open(log, Arc::new(mark))?;
+    let mut handed_over = Vec::new();
+    let found = chain.walk(journal.log(), &mut |no, frames| {
+        handed_over.push((no.0, frames.to_vec()));
+        Ok(())
+    })?;
     let boot = found.meta.boot + 1;
-    let mut journal = LogJournal::new(log, found, Arc::new(mark));
+    journal.go_on(found);
     journal.set_boot(boot)?;
+    assert!(handed_over.into_iter().eq(commits(&journal)?), "what a start replays is what it goes on with");
     Ok(journal)
 }
 
@@ -373,6 +390,7 @@ impl Story {
                 let dying = self.disk.0.lock().dies_at.is_some();
                 self.check(in_order && !dying);
             }
+            Err(StorageError::Io { .. }) if self.disk.revive() => self.reopen(false),
             Err(_) => self.crash(),
         }
     }

@@ -6,9 +6,9 @@
 //!
 //! ```text
 //! group commit ─▶ LogJournal ─▶ writer ─▶ file ─▶ StorageBackend      layout: the bytes
-//!                     │ opening: scan ─▶ walk                         copy, old: new logs, format 1
+//!                     │ start: scan ─▶ walk ─▶ recovery             copy, old: new logs, format 1
 //!                     ├ room: segments to come
-//!                     └ snapshot ─▶ recovery, backups, checks
+//!                     └ snapshot ─▶ backups, checks
 //! ```
 
 use std::collections::VecDeque;
@@ -79,34 +79,43 @@ enum Step<'a> {
 }
 
 impl LogJournal {
-    /// Finds the segments that count in a log that is to go on.
-    pub(super) fn find(log: &LogFile) -> Result<Chain, StorageError> {
+    /// Takes over a log and finds the segments that count. [`LogJournal::go_on`] comes next, with what a walk finds in them, and
+    /// then [`LogJournal::set_boot`]: nothing is written before.
+    pub(super) fn open(log: LogFile, mark: Arc<CleanMark>) -> Result<(LogJournal, Chain), StorageError> {
         // What a process that was killed wrote may be in memory alone: a segment that it says is free must not be used
         // before that is on the disk.
         log.sync()?;
-        Chain::find(log)
-    }
-
-    /// Goes on with a log in which [`LogJournal::find`] and a walk found this. Nothing is written before
-    /// [`LogJournal::set_boot`].
-    pub(super) fn new(log: LogFile, found: Scanned, mark: Arc<CleanMark>) -> LogJournal {
-        let taken = found.segments.iter().map(|live| live.slot);
-        let writer = Writer::new(log.clone(), found.slots, found.newest, taken);
-        let previous = found.segments.back().map_or(0, |live| live.no);
-        let shape = Shape { segments: found.segments, meta: found.meta.clone(), last: found.last };
-        let shared = Shared { log, shape: Mutex::new(shape), pin: Arc::new(()) };
-        LogJournal {
+        let chain = Chain::find(&log)?;
+        let writer = Writer::new(log.clone(), 0, 0, std::iter::empty());
+        let shared = Shared { log, shape: Mutex::default(), pin: Arc::new(()) };
+        let journal = LogJournal {
             shared: Arc::new(shared),
             writer,
-            trim_upto: CommitNo(found.meta.trimmed),
-            meta: found.meta,
-            last: found.last,
-            previous,
-            bases: found.bases,
+            trim_upto: CommitNo(0),
+            meta: JournalMeta::default(),
+            last: CommitNo(0),
+            previous: 0,
+            bases: VecDeque::new(),
             mark_waits: false,
             failed: None,
             mark,
-        }
+        };
+        Ok((journal, chain))
+    }
+
+    /// Goes on from what was found in the log.
+    pub(super) fn go_on(&mut self, found: Scanned) {
+        let taken = found.segments.iter().map(|live| live.slot);
+        self.writer = Writer::new(self.log().clone(), found.slots, found.newest, taken);
+        self.previous = found.segments.back().map_or(0, |live| live.no);
+        self.trim_upto = CommitNo(found.meta.trimmed);
+        (self.meta, self.last, self.bases) = (found.meta.clone(), found.last, found.bases);
+        *self.shared.shape.lock() = Shape { segments: found.segments, meta: found.meta, last: found.last };
+    }
+
+    /// The file.
+    pub(super) fn log(&self) -> &LogFile {
+        &self.shared.log
     }
 
     /// The name of the file, for the errors about it.

@@ -84,7 +84,10 @@ impl Chain {
         let mut walk = Walk::new(log, self.mark, self.after, self.meta.trimmed, each);
         walk.run(&self.heads)?;
         let found = walk.into_scanned(self.newest, self.slots);
-        debug_assert_eq!(found.meta, self.meta, "the last meta record that checks is one that counts");
+        if found.meta != self.meta {
+            let flaw = Flaw::new("the newest segment says another thing than what counts of it");
+            return Err(log.file.damaged("meta", super::JOURNAL_KEY, flaw));
+        }
         Ok(found)
     }
 }

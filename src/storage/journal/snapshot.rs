@@ -1,4 +1,4 @@
-//! What is durable in the log at one instant, and reading it from front to back: for recovery, backups and checks, also
+//! What is durable in the log at one instant, and reading it from front to back: for backups and checks, also
 //! while commits go on. Looks at no byte behind what was durable then.
 
 use std::collections::VecDeque;

@@ -119,8 +119,9 @@ fn log(disk: impl StorageBackend) -> LogFile {
 fn journal(primary: &Disk, mirror: &Disk) -> LogJournal {
     let (mark, _) = CleanMark::take(None).unwrap();
     let log = log(pair(primary, mirror).0);
-    let found = LogJournal::find(&log).unwrap().walk(&log, &mut |_, _| Ok(())).unwrap();
-    let mut journal = LogJournal::new(log, found, Arc::new(mark));
+    let (mut journal, chain) = LogJournal::open(log, Arc::new(mark)).unwrap();
+    let found = chain.walk(journal.log(), &mut |_, _| Ok(())).unwrap();
+    journal.go_on(found);
     journal.set_boot(1).unwrap();
     journal
 }

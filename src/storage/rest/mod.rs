@@ -10,6 +10,7 @@ use redb::{Database, ReadableTable, WriteTransaction};
 use super::clean::CleanMark;
 use super::contract::{EndedCursor, EndedPage, NextPart, Rest};
 use super::error::{DbFile, StorageError};
+use super::pieces::Pieces;
 use super::record::{Flaw, StoreMeta};
 use super::tables::{
     ENDED, ENDED_BY_SERVER, Format, KEYS, LIVE, META, ORDERS, ORDERS_BY_CHECKPOINT, SERVERS, begin_durable,
@@ -37,6 +38,7 @@ pub struct RedbRest {
     /// `None` only while it is being dropped.
     db: Option<Arc<Database>>,
     file: DbFile,
+    pieces: Arc<Pieces>,
     mark: Arc<CleanMark>,
     writer: Mutex<Writer>,
 }
@@ -51,15 +53,17 @@ struct Writer {
 }
 
 impl RedbRest {
-    /// Takes over an open database; makes its tables when it is new.
+    /// Takes over an open database; makes its tables when it is new. `before_raise` may object to a new format.
     pub(super) fn new(
-        db: Arc<Database>,
+        (db, pieces): (Arc<Database>, Arc<Pieces>),
         file: DbFile,
         mark: Arc<CleanMark>,
+        before_raise: impl FnOnce() -> Result<(), StorageError>,
     ) -> Result<RedbRest, StorageError> {
         let transaction = begin_durable(&db, &file)?;
         let format = check_format(&transaction, &file, make_tables)?;
         if let Format::Raised = format {
+            before_raise()?;
             tracing::info!(
                 "the store gets a new format: this may take minutes, and needs room for all of it once more"
             );
@@ -76,7 +80,7 @@ impl RedbRest {
             Format::New | Format::Raised => transaction.commit().map_err(file.redb("commit to"))?,
         }
         let writer = Mutex::new(Writer { meta, recovered: Vec::new(), failed: None });
-        Ok(RedbRest { db: Some(db), file, mark, writer })
+        Ok(RedbRest { db: Some(db), file, pieces, mark, writer })
     }
 
     /// Where the store stands.
@@ -129,7 +133,9 @@ impl RedbRest {
         let done = begin_durable(self.db(), &self.file).and_then(|transaction| {
             let (meta, result) = work(&transaction, &writer)?;
             match meta {
-                Some(_) => transaction.commit().map_err(self.file.redb("commit to"))?,
+                Some(_) => {
+                    self.pieces.commit(|| transaction.commit()).map_err(self.file.redb("commit to"))?;
+                }
                 None => transaction.abort().map_err(self.file.redb("abort a transaction in"))?,
             }
             Ok((meta, result))
@@ -155,7 +161,7 @@ impl Rest for RedbRest {
         next: &mut dyn FnMut() -> NextPart,
     ) -> Result<bool, StorageError> {
         let complete = self.transact(|transaction, writer| {
-            let mut write = write::Write::begin(transaction, &self.file, writer);
+            let mut write = write::Write::begin(transaction, (&self.file, &self.pieces), writer);
             loop {
                 match next() {
                     NextPart::Part(part) => write.part(*part)?,

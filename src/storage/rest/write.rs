@@ -8,9 +8,9 @@ use super::Writer;
 use super::row::command_at_rest;
 use crate::engine::{CommandRow, ImagePart, KeyRow, OrderRow};
 use crate::ids::{FrameNo, Seq, ServerId, ShardNo};
-use crate::pace;
 use crate::storage::blocks::{Blocks, Change, Place, place};
 use crate::storage::error::{DbFile, StorageError};
+use crate::storage::pieces::Pieces;
 use crate::storage::record::{
     EndedIndex, KEYS_PER_ROW, OrderIndex, ServerEntry, StoreMeta, encode_command, encode_keys, encode_order,
 };
@@ -25,6 +25,7 @@ const ORDERS_PER_ROW: usize = 4085;
 pub(super) struct Write<'a> {
     transaction: &'a WriteTransaction,
     file: &'a DbFile,
+    pieces: &'a Pieces,
     meta: StoreMeta,
     servers: BTreeMap<ServerId, Changed>,
     orders: Vec<(Seq, UnixMs)>,
@@ -43,12 +44,17 @@ struct Changed {
 }
 
 impl<'a> Write<'a> {
-    pub(super) fn begin(transaction: &'a WriteTransaction, file: &'a DbFile, writer: &Writer) -> Write<'a> {
+    pub(super) fn begin(
+        transaction: &'a WriteTransaction,
+        (file, pieces): (&'a DbFile, &'a Pieces),
+        writer: &Writer,
+    ) -> Write<'a> {
         let mut meta = writer.meta.clone();
         meta.checkpoint += 1;
         Write {
             transaction,
             file,
+            pieces,
             meta,
             servers: BTreeMap::new(),
             orders: Vec::new(),
@@ -64,16 +70,16 @@ impl<'a> Write<'a> {
         part.ended.sort_unstable_by_key(|row| place(row.id));
         part.orders.sort_unstable_by_key(|row| row.id.seq);
         self.complete(part.live.iter_mut().chain(&mut part.ended))?;
-        pace::breathe();
+        self.pay()?;
         self.live(&part)?;
-        pace::breathe();
+        self.pay()?;
         self.ended(&part.ended)?;
-        pace::breathe();
+        self.pay()?;
         for row in &part.servers {
             self.servers.entry(row.server).or_default().totals = Some(row.ended);
         }
         self.orders(&part.orders)?;
-        pace::breathe();
+        self.pay()?;
         self.keys.append(&mut part.keys);
         self.key_rows(KEYS_PER_ROW)
     }
@@ -88,13 +94,18 @@ impl<'a> Write<'a> {
         self.order_index(1)?;
         for (server, changed) in std::mem::take(&mut self.servers) {
             self.server(server, changed)?;
-            pace::breathe();
+            self.pay()?;
         }
         // A shard that is no more was replayed into those that are, whose parts are all here.
         for (shard, frame) in writer.recovered.iter().chain(totals) {
             self.meta.advance(*shard, *frame);
         }
         Ok(self.meta)
+    }
+
+    /// Between two steps: what was written is synced once it is a piece, and others go first.
+    fn pay(&self) -> Result<(), StorageError> {
+        self.pieces.pay().map_err(|error| self.file.io("write", &error))
     }
 
     /// Gives rows without a text the one that they have at rest.
