@@ -2,7 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use redb::ReadableDatabase;
+
 use super::*;
+use crate::storage::tables::format_of;
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -111,4 +114,25 @@ fn what_a_crash_left_of_making_a_file_is_made_again() {
     let (_rest, recovery) = open(dir.path(), OpenOptions::default()).unwrap();
     assert_eq!(recovery.boot(), 1);
     assert!(!half.exists());
+}
+
+#[test]
+fn a_store_is_not_raised_beside_a_journal_that_is_damaged() {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-2");
+    let dir = tempfile::tempdir().unwrap();
+    for name in [JOURNAL_FILE, STORE_FILE] {
+        fs::copy(from.join(name), dir.path().join(name)).unwrap();
+    }
+    let path = dir.path().join(JOURNAL_FILE);
+    let mut log = fs::read(&path).unwrap();
+    // The body of the first commit that is not forgotten; later ones say that it was durable.
+    let is = |sector: &[u8]| sector[8..11] == [b'f', b'j', 1] && sector[16..24] == 5u64.to_le_bytes();
+    let at = log.chunks(512).position(|sector| sector.len() == 512 && is(sector));
+    log[at.expect("it is there") * 512 + 100] ^= 1;
+    fs::write(&path, log).unwrap();
+    let error = open(dir.path(), OpenOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("damaged at commits"), "{error}");
+    let db = Builder::new().open(dir.path().join(STORE_FILE)).unwrap();
+    let version = format_of(&db.begin_read().unwrap(), &DbFile::new(Path::new(STORE_FILE))).unwrap();
+    assert_eq!(version, Some(2), "an earlier program still reads it");
 }
