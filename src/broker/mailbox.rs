@@ -27,6 +27,22 @@ pub enum ToPeer {
     },
 }
 
+/// Bytes of a delivery's frame beside the text, and of any other message's frame: most have no more.
+const DELIVERY_BYTES: usize = 32;
+const ANSWER_BYTES: usize = 48;
+
+impl ToPeer {
+    /// Bytes that its frame takes as a rule.
+    pub fn usual_frame_bytes(&self) -> usize {
+        match self {
+            ToPeer::Plugin(PluginOut::Deliver(deliveries)) => {
+                deliveries.iter().map(|delivery| DELIVERY_BYTES + delivery.text.len()).sum()
+            }
+            _ => ANSWER_BYTES,
+        }
+    }
+}
+
 /// The mailbox of one connection. Never held locked while anything else happens.
 ///
 /// Mail and the bell are apart: who adds several messages, or to several mailboxes, rings once when all are in, so

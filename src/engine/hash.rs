@@ -32,23 +32,5 @@ impl Hasher for NumberHasher {
     }
 }
 
-/// A hasher for one number that is a keyed fingerprint already: passed through.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct FingerprintHasher(u64);
-
-impl Hasher for FingerprintHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = mix(self.0 ^ u64::from(*byte));
-        }
-    }
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number;
-    }
-}
-
 /// A map by numbers that the broker itself gives out.
 pub(crate) type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;

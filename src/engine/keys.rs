@@ -12,8 +12,8 @@ mod table;
 
 /// Milliseconds of a day.
 const DAY: u64 = 24 * 3600 * 1000;
-/// Maps of forgotten days that are freed in one step.
-const FREED_AT_ONCE: usize = 64;
+/// Buckets of forgotten days that are freed in one step.
+const FREED_AT_ONCE: usize = 512;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -73,7 +73,7 @@ impl Keys {
         for _ in 0..FREED_AT_ONCE {
             let Some(day) = self.forgotten.last_mut() else { return };
             self.bytes -= day.bytes();
-            if day.drop_map() {
+            if day.drop_bucket() {
                 self.bytes += day.bytes();
             } else {
                 self.forgotten.pop();

@@ -35,6 +35,10 @@ fn labels() {
         said(stage("a\tb")),
         "invalid_field: stage: holds a control character at byte 1, which is not allowed"
     );
+    for character in (0..0x180).filter_map(char::from_u32) {
+        let text = format!("a\u{e9}{character}");
+        assert_eq!(stage(&text).is_err(), character.is_control(), "{character:?}");
+    }
     assert_eq!(metadata("{\"payment\":9}"), Ok(()));
     assert!(metadata(&format!("{{\"m\":\"{}\"}}", "m".repeat(2041))).is_err());
     assert_eq!(

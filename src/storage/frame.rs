@@ -4,7 +4,7 @@
 //! in the chain. Nothing here opens a file. `docs/storage.md` gives the bytes.
 
 use super::contract::EncodedFrame;
-use super::record::{ChainBase, Flaw, decode_changes, encode_changes};
+use super::record::{ChainBase, Flaw, changes_bytes, decode_changes, encode_changes};
 use crate::engine::Change;
 use crate::ids::{FrameNo, ShardNo};
 
@@ -15,8 +15,6 @@ pub struct FrameHash(pub [u8; 16]);
 const HASH_BYTES: usize = 16;
 const HEADER_BYTES: usize = 52;
 const MAGIC: [u8; 2] = *b"ff";
-/// Room made for a change, so that a frame seldom grows while it is written.
-const CHANGE_BYTES_USUAL: usize = 128;
 const VERSION: u8 = 1;
 
 /// Turns the changes of one shard into frames, each with the hash of the one before.
@@ -41,7 +39,7 @@ impl FrameEncoder {
     pub fn encode(&mut self, no: FrameNo, changes: &[Change]) -> EncodedFrame {
         assert_eq!(no.0, self.last_no.0 + 1, "frames of a shard have no gap");
         let count = u32::try_from(changes.len()).expect("a frame has far fewer than 2^32 changes");
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + changes.len() * CHANGE_BYTES_USUAL + HASH_BYTES);
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + changes_bytes(changes) + HASH_BYTES);
         bytes.resize(HEADER_BYTES, 0);
         let mut bytes = encode_changes(changes, bytes);
         let length = u32::try_from(bytes.len() - HEADER_BYTES).expect("a frame is far below 4 GiB");

@@ -233,6 +233,9 @@ impl<'a, W: Wire> Connection<'a, W> {
     /// Encodes all that waits, up to a message's worth, and queues it.
     fn take_mail(&mut self) -> Result<(), Ending> {
         self.mailbox.drain(&mut self.mail);
+        // Made once, not in steps of twice as much.
+        let bytes: usize = self.mail.iter().map(ToPeer::usual_frame_bytes).sum();
+        self.out.reserve(bytes.min(MESSAGE_BYTES));
         let mut ending = Ok(());
         while ending.is_ok() && self.out.len() < MESSAGE_BYTES {
             let Some(mail) = self.mail.pop_front() else { break };

@@ -23,11 +23,24 @@ struct Members {
     keys: BTreeSet<KeyId>,
 }
 
+/// A server, and beside it what every command for it asks for: in the record it lies two pointers further on.
+#[derive(Debug, Clone)]
+struct ServerView {
+    store: StoreId,
+    record: Arc<ServerRecord>,
+}
+
+impl ServerView {
+    fn new(record: Arc<ServerRecord>) -> ServerView {
+        ServerView { store: record.server.store, record }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Directory {
     stores: Table<Arc<StoreView>>,
-    servers: Table<Arc<ServerRecord>>,
+    servers: Table<ServerView>,
     keys: Table<Arc<KeyRecord>>,
     /// How often keys were removed.
     key_removals: watch::Sender<u64>,
@@ -49,7 +62,9 @@ impl Directory {
         };
         Directory {
             stores: Table::new(rows.stores.into_iter().map(view)),
-            servers: Table::new(rows.servers.into_iter().map(|row| (row.server.id.0, Arc::new(row)))),
+            servers: Table::new(
+                rows.servers.into_iter().map(|row| (row.server.id.0, ServerView::new(Arc::new(row)))),
+            ),
             keys: Table::new(rows.keys.into_iter().map(|row| (row.key.id.0, Arc::new(row)))),
             key_removals: watch::Sender::new(0),
         }
@@ -64,12 +79,12 @@ impl Directory {
     }
 
     pub(super) fn server(&self, id: ServerId) -> Option<Arc<ServerRecord>> {
-        self.servers.find(id.0)
+        self.servers.look_at(id.0, |view| Arc::clone(&view.record))
     }
 
     /// The store of a server.
     pub(super) fn store_of(&self, id: ServerId) -> Option<StoreId> {
-        self.servers.look_at(id.0, |record| record.server.store)
+        self.servers.look_at(id.0, |view| view.store)
     }
 
     pub(super) fn servers_len(&self) -> usize {
@@ -79,10 +94,10 @@ impl Directory {
     /// Servers of a store (`None` = all), by id.
     pub(super) fn servers(&self, store: Option<StoreId>) -> Vec<Arc<Server>> {
         let Some(store) = store else {
-            return self.servers.all().iter().map(|record| Arc::clone(&record.server)).collect();
+            return self.servers.all().iter().map(|view| Arc::clone(&view.record.server)).collect();
         };
         // One that was removed since is not there any more.
-        let server = |id| Some(Arc::clone(&self.servers.find(id)?.server));
+        let server = |id| self.servers.look_at(id, |view| Arc::clone(&view.record.server));
         self.server_ids(store).into_iter().filter_map(|id| server(id.0)).collect()
     }
 
@@ -129,7 +144,9 @@ impl Directory {
             _ => None,
         }));
         self.servers.change(changes.iter().filter_map(|change| match change {
-            RowChange::Server(record) => Some((record.server.id.0, Some(Arc::clone(record)))),
+            RowChange::Server(record) => {
+                Some((record.server.id.0, Some(ServerView::new(Arc::clone(record)))))
+            }
             RowChange::ServerGone(id) => Some((id.0, None)),
             _ => None,
         }));

@@ -46,6 +46,36 @@ impl ArchivedChangeRecord<'_> {
     }
 }
 
+/// Bytes of an order beside its commands, at most without reference and player.
+const ORDER_BYTES: usize = 80;
+/// Bytes of a command of an order beside its text, at most without player, schedule and labels.
+const COMMAND_BYTES: usize = 40;
+/// Bytes of a change of several commands beside them, and of a command in one that has its seq and revision.
+const BATCH_BYTES: usize = 32;
+const REVISION_BYTES: usize = 12;
+/// Bytes of a command that is offered again, with its server and revision.
+const RESENT_BYTES: usize = 16;
+/// Bytes of another change beside its text, at most without what a plugin said of it.
+const OTHER_BYTES: usize = 128;
+
+/// Bytes that the archive of `changes` takes as a rule: room for as many is seldom made larger while they are written.
+pub(crate) fn changes_bytes(changes: &[Change]) -> usize {
+    let of_order = |texts: usize, commands: usize| ORDER_BYTES + texts + commands * COMMAND_BYTES;
+    let of_batch = |commands: usize, each: usize| BATCH_BYTES + commands * each;
+    let bytes = changes.iter().map(|change| match change {
+        Change::Order(order) => {
+            let texts = order.commands.iter().map(|command| command.text.len()).sum();
+            of_order(texts, order.commands.len())
+        }
+        Change::Delivered(batch) => of_batch(batch.commands.len(), REVISION_BYTES),
+        Change::Completed(batch) => of_batch(batch.commands.len(), REVISION_BYTES),
+        Change::Resent(batch) => of_batch(batch.commands.len(), RESENT_BYTES),
+        Change::Edited(edited) => OTHER_BYTES + edited.text.len(),
+        Change::Status(_) => OTHER_BYTES,
+    });
+    bytes.sum()
+}
+
 /// Appends the archive of `changes` to `bytes`.
 pub(crate) fn encode_changes(changes: &[Change], bytes: Vec<u8>) -> Vec<u8> {
     let records: Vec<ChangeRecord<'_>> = changes.iter().map(ChangeRecord::new).collect();
@@ -84,6 +114,29 @@ mod tests {
             let mut damaged = bytes.clone();
             damaged[at] ^= 0x81;
             let _ = decode_changes(&damaged);
+        }
+    }
+
+    #[test]
+    fn usual_changes_have_the_room_that_was_made_for_them() {
+        let key = Some(samples::keys()[0].digest);
+        let with_key = |change| match change {
+            Change::Order(mut order) => {
+                order.row.key = key;
+                Change::Order(order)
+            }
+            other => other,
+        };
+        let batches: Vec<Change> = samples::changes()
+            .into_iter()
+            .filter(|change| matches!(change, Change::Delivered(_) | Change::Completed(_)))
+            .collect();
+        assert_eq!(batches.len(), 2);
+        for text in [1, 128, 4096] {
+            let changes: Vec<Change> =
+                (0..20).map(|_| with_key(samples::plain_order(text))).chain(batches.clone()).collect();
+            let (room, bytes) = (changes_bytes(&changes), encode_changes(&changes, Vec::new()).len());
+            assert!(bytes <= room && room < bytes + bytes / 4, "{room} bytes of room for {bytes}");
         }
     }
 

@@ -11,6 +11,10 @@ use crate::time::UnixMs;
 
 /// Added to the number of a note that comes with an error's text.
 const WITH_ERROR: u8 = 0x80;
+/// Bytes beside the text of a command to which nothing has happened, at most without terms.
+const NEW_BYTES: usize = 32;
+/// Bytes beside the text of one that was delivered and completed, likewise.
+const PAST_BYTES: usize = 96;
 
 /// What the history of a command begins with.
 fn acceptance(at: UnixMs) -> HistoryEntry {
@@ -52,7 +56,7 @@ fn terms_of(row: &CommandRow) -> [bool; 9] {
 pub(crate) fn encode_command(row: &CommandRow) -> Vec<u8> {
     let command = row.text.as_deref().expect("rows are whole when they are written");
     let (terms, new) = (terms_of(row), is_new(row));
-    let mut bytes = Vec::with_capacity(command.len() + 32);
+    let mut bytes = Vec::with_capacity(command.len() + if new { NEW_BYTES } else { PAST_BYTES });
     let any_terms = terms.contains(&true);
     pack::number(&mut bytes, pack::flags([row.require_online, row.on_doubt as u8 == 1, any_terms, !new]));
     pack::number(&mut bytes, row.order.store.0.into());

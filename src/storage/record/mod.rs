@@ -42,7 +42,7 @@ pub(crate) mod samples;
 pub(crate) use samples::assert_golden;
 
 pub(crate) use block::{BLOCK_BYTES, Entry, Filling, decode_block, encode_block};
-pub(crate) use changes::{decode_changes, encode_changes};
+pub(crate) use changes::{changes_bytes, decode_changes, encode_changes};
 pub(crate) use command::{decode_command, decode_text, encode_command};
 pub(crate) use index::{EndedIndex, OrderIndex};
 pub(crate) use keys::{KEYS_PER_ROW, decode_keys, encode_keys};

@@ -99,10 +99,11 @@ pub(super) async fn run(system: &Fluxrelay, args: &SoakArgs, quiet: bool) -> Res
     report.figure("idempotency keys", metrics.value("fluxrelay_idempotency_keys")?, "keys");
     report.figure("sweep finds", sweep_finds, "commands");
     report.note(
-        "first and last: medians over the first and the last third of the run, a tenth of warm-up left out",
+        "first and last: medians over the spans of the first and the last third of the run, a tenth of warm-up left out",
     );
     report.note(
-        "memory: the broker's resident bytes, without those of the idempotency keys that it has to remember",
+        "memory: the broker's resident bytes, without those of the idempotency keys that it has to remember; of a span, \
+         the median of one look a second",
     );
     let Sums { missing, again, refused, .. } = sums;
     if missing + again + refused > 0 || sweep_finds > 0.0 {
@@ -219,15 +220,20 @@ async fn watch(
     duration: Duration,
     quiet: bool,
 ) -> Result<Vec<Window>, CliError> {
-    let unknown = || CliError::unexpected("this system does not say what the broker uses (no /proc)");
     let mut windows = Vec::new();
     for number in 1..=WINDOWS {
         let end = course.intended(0) + duration * number / WINDOWS;
-        tokio::time::sleep_until(end.into()).await;
+        let (mut memory, mut keys_bytes) = (Vec::new(), 0);
+        // One look at the least, also when the one before took longer than a span.
+        while memory.is_empty() || now() < end {
+            tokio::time::sleep_until((now() + LOOK_INTERVAL).min(end).into()).await;
+            let (all, keys) = memory_of(system).await?;
+            memory.push(all.saturating_sub(keys));
+            keys_bytes = keys;
+        }
         let receipt = Quantiles::of(&course.take_times());
-        let keys_bytes = metrics(system.broker()).await?.value("fluxrelay_idempotency_keys_bytes")? as u64;
-        let rss = system.usage().ok_or_else(unknown)?.rss;
-        windows.push(Window { receipt, rss, keys_bytes });
+        let window = Window { receipt, memory: windows::median(&memory), keys_bytes };
+        windows.push(window);
         if !quiet {
             let seconds = (duration * number / WINDOWS).as_secs();
             let ms = |time: Duration| time.as_secs_f64() * 1000.0;
@@ -236,12 +242,19 @@ async fn watch(
                 "{seconds:>5} s: receipt p50 {:.2} ms, p99 {:.2} ms; memory {:.0} MiB and {:.0} MiB of keys",
                 ms(receipt.p50),
                 ms(receipt.p99),
-                mib(rss.saturating_sub(keys_bytes)),
+                mib(window.memory),
                 mib(keys_bytes),
             ))?;
         }
     }
     Ok(windows)
+}
+
+/// The broker's resident bytes, and how many of them remembered idempotency keys take.
+async fn memory_of(system: &Fluxrelay) -> Result<(u64, u64), CliError> {
+    let unknown = || CliError::unexpected("this system does not say what the broker uses (no /proc)");
+    let keys = metrics(system.broker()).await?.value("fluxrelay_idempotency_keys_bytes")? as u64;
+    Ok((system.usage().ok_or_else(unknown)?.rss, keys))
 }
 
 async fn metrics(broker: &Broker) -> Result<Metrics, CliError> {

@@ -1,5 +1,6 @@
 //! A long run in spans of equal length, and how the last of them differ from the first.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use crate::load::Quantiles;
@@ -13,9 +14,9 @@ const WARM_UP: usize = WINDOWS as usize / 10;
 pub(super) struct Window {
     /// From the intended send time to the plugin.
     pub(super) receipt: Quantiles,
-    /// The broker's resident bytes at the end of it.
-    pub(super) rss: u64,
-    /// Of them, what remembered idempotency keys take.
+    /// The broker's resident bytes beside those of remembered idempotency keys: the median of many looks.
+    pub(super) memory: u64,
+    /// Bytes that the keys take at its end.
     pub(super) keys_bytes: u64,
 }
 
@@ -31,23 +32,26 @@ pub(super) struct Drift {
 impl Drift {
     pub(super) fn of(windows: &[Window]) -> Drift {
         let warm = &windows[WARM_UP.min(windows.len().saturating_sub(1))..];
-        let third = warm.len().div_ceil(3);
-        let (first, last) = (&warm[..third], &warm[warm.len() - third..]);
-        let both = |of: fn(&Window) -> f64| (median(first, of), median(last, of));
+        let count = warm.len().div_ceil(3);
+        let (first, last) = (&warm[..count], &warm[warm.len() - count..]);
+        let third = |windows: &[Window], of: fn(&Window) -> f64| {
+            median(&windows.iter().map(of).collect::<Vec<f64>>())
+        };
+        let both = |of: fn(&Window) -> f64| (third(first, of), third(last, of));
         let time =
             |(first, last): (f64, f64)| (Duration::from_secs_f64(first), Duration::from_secs_f64(last));
         Drift {
             p50: time(both(|window| window.receipt.p50.as_secs_f64())),
             p99: time(both(|window| window.receipt.p99.as_secs_f64())),
-            memory: both(|window| window.rss.saturating_sub(window.keys_bytes) as f64),
+            memory: both(|window| window.memory as f64),
         }
     }
 }
 
-/// The middle one: one span in which the disk stalled says nothing of the others.
-fn median(windows: &[Window], of: fn(&Window) -> f64) -> f64 {
-    let mut values: Vec<f64> = windows.iter().map(of).collect();
-    values.sort_by(f64::total_cmp);
+/// The middle one: one look in which the disk stalled, or a checkpoint was under way, says nothing of the others.
+pub(super) fn median<T: Copy + Default + PartialOrd>(values: &[T]) -> T {
+    let mut values = values.to_vec();
+    values.sort_by(|one, other| one.partial_cmp(other).unwrap_or(Ordering::Equal));
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
@@ -60,7 +64,7 @@ mod tests {
         let ms = Duration::from_millis;
         let window = |number: u64| {
             let receipt = Quantiles { p50: ms(1), p99: ms(number), p999: ms(0), max: ms(0) };
-            Window { receipt, rss: 1000 + 2 * number, keys_bytes: number }
+            Window { receipt, memory: 1000 + number, keys_bytes: number }
         };
         let windows: Vec<Window> = (0..30).map(window).collect();
         let drift = Drift::of(&windows);
