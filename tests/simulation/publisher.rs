@@ -21,6 +21,8 @@ pub(crate) struct Plan {
     pub(crate) order: NewOrder,
     /// What it was answered with.
     pub(crate) acked: Option<(OrderId, Vec<CommandId>)>,
+    /// When it was answered first.
+    pub(crate) acked_at: u64,
     /// The publisher knows the answer.
     pub(crate) settled: bool,
     /// It was refused for good.
@@ -123,7 +125,14 @@ impl World {
             .collect();
         let key = Some(KeyDigest { key: 0x1000 + plan as u64, body: 0xb0d1 + 2 * plan as u64 });
         let order = NewOrder { store, key, reference: None, player: None, ordered, commands };
-        self.checker.on_plan(Plan { order, acked: None, settled: false, refused: false, retry_at: 0 });
+        self.checker.on_plan(Plan {
+            order,
+            acked: None,
+            acked_at: 0,
+            settled: false,
+            refused: false,
+            retry_at: 0,
+        });
     }
 
     fn plan_command(&mut self, server: ServerId, plan: usize, nth: u64) -> NewCommand {
@@ -160,7 +169,7 @@ impl World {
                 assert!(!conflict, "p{plan}: accepted with another body under the same key");
                 let kind = if published.replayed { "published again" } else { "published" };
                 self.trace.note(self.now, kind, format_args!("p{plan} {}", published.order));
-                self.checker.on_published(plan, published);
+                self.checker.on_published(self.now, plan, published);
             }
             Err(error) => {
                 self.trace.note(self.now, "refused", format_args!("p{plan} {error}"));
