@@ -1,7 +1,7 @@
 //! A plugin as protocol.md describes it, over the client's own ledger: it crashes at any step, loses its connection, polls
 //! in between. Must never run anything that its ledger did not allow, nor forget what the broker did not answer for.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 
 use fluxrelay::client::{Entry, Ledger, Outcome as Told, Report};
@@ -36,6 +36,8 @@ pub(crate) struct Process {
     batch: u64,
     pub(crate) unsent: VecDeque<Seq>,
     pub(crate) unconfirmed: VecDeque<(u64, Vec<(Seq, u16)>)>,
+    /// Confirmed on a connection, and the latest request then: an answer to an earlier poll may bring it once more.
+    pub(crate) confirmed: BTreeMap<Seq, u64>,
     /// Which process it is: an answer to another one's call is none to it.
     pub(crate) instance: u64,
     /// An answer to a poll of before is too old: what it brings may have been settled since.
@@ -114,6 +116,7 @@ impl World {
             batch: 0,
             unsent: VecDeque::new(),
             unconfirmed: VecDeque::new(),
+            confirmed: BTreeMap::new(),
             instance: self.next_request,
             settled: self.next_request,
             running: Vec::new(),
@@ -370,6 +373,7 @@ impl World {
 
     /// The broker answers for these executions.
     fn plugin_forgets(&mut self, server: ServerId, answered: &[(Seq, u16)]) {
+        let request = self.next_request;
         let process = self.process(server).expect("it listens");
         let gone: Vec<Seq> = answered
             .iter()
@@ -379,6 +383,7 @@ impl World {
             })
             .map(|(seq, _)| *seq)
             .collect();
+        process.confirmed.extend(gone.iter().map(|seq| (*seq, request)));
         if process.ledger.forget(&gone).is_err() {
             self.plugin_crash(server, true);
         }

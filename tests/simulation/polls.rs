@@ -56,7 +56,7 @@ impl World {
         &mut self,
         server: ServerId,
         asked: u64,
-        deliveries: Vec<Delivery>,
+        mut deliveries: Vec<Delivery>,
         seconds: u32,
     ) {
         let now = self.now;
@@ -65,6 +65,8 @@ impl World {
         if asked < process.settled {
             return;
         }
+        deliveries
+            .retain(|delivery| process.confirmed.get(&delivery.seq).is_none_or(|latest| *latest < asked));
         process.calling_until = 0;
         process.next_poll_at = now + early;
         // What an earlier process began is told at the first occasion.

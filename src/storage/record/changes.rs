@@ -60,12 +60,11 @@ const OTHER_BYTES: usize = 128;
 
 /// Bytes that the archive of `changes` takes as a rule: room for as many is seldom made larger while they are written.
 pub(crate) fn changes_bytes(changes: &[Change]) -> usize {
-    let of_order = |texts: usize, commands: usize| ORDER_BYTES + texts + commands * COMMAND_BYTES;
     let of_batch = |commands: usize, each: usize| BATCH_BYTES + commands * each;
     let bytes = changes.iter().map(|change| match change {
         Change::Order(order) => {
-            let texts = order.commands.iter().map(|command| command.text.len()).sum();
-            of_order(texts, order.commands.len())
+            let commands = order.commands.iter().map(|command| COMMAND_BYTES + command.text.len());
+            ORDER_BYTES + commands.sum::<usize>()
         }
         Change::Delivered(batch) => of_batch(batch.commands.len(), REVISION_BYTES),
         Change::Completed(batch) => of_batch(batch.commands.len(), REVISION_BYTES),

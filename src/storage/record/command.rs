@@ -286,6 +286,7 @@ mod tests {
     #[test]
     fn a_new_command_is_compact() {
         assert_eq!(encode_command(&samples::new_command(128)).len(), 128 + 11);
+        assert!(encode_command(&samples::plain_command(128)).len() <= 128 + PAST_BYTES);
     }
 
     #[test]
