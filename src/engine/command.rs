@@ -12,6 +12,7 @@
 //!              └─ awaiting_player ◀────────┘
 //!
 //!  pending, awaiting_player ──expires_at──▶ expired
+//!  pending, awaiting_player ──named in a hello──▶ delivered (still held)
 //!  pending, awaiting_player, failed, in_doubt ──operator──▶ cancelled
 //!  pending after a lost delivery, in_doubt, awaiting_player, failed (unanswered) ──late result──▶ what it says
 //! ```

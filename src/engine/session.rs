@@ -144,11 +144,16 @@ impl Shard {
         }
     }
 
-    /// A pending command that a plugin may hold: its delivery was lost, or is not known after a crash. One that waits
-    /// for a retry is not: what the plugin holds is the attempt that it reported.
+    /// A command that a plugin may hold although none is out: its delivery was lost, or is not known after a crash. What it holds of
+    /// one that awaits its player may be a result that says more, so a poll must not be given it meanwhile. One that waits for
+    /// a retry is held by nobody: what the plugin has is the attempt that it reported.
     fn may_be_out(&self, slot: u32) -> bool {
         let command = &self.commands[slot];
-        command.status == Status::Pending && command.is_due(self.now) && command.note != Note::RetryScheduled
+        match command.status {
+            Status::Pending => command.is_due(self.now) && command.note != Note::RetryScheduled,
+            Status::AwaitingPlayer => true,
+            _ => false,
+        }
     }
 
     /// All that is out on the connection of a server comes back; what was polled stays out.

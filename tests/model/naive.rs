@@ -138,9 +138,10 @@ impl Command {
         self.due.is_none_or(|at| at <= now)
     }
 
-    /// A plugin may hold it although it is pending.
+    /// A plugin may hold it although it is not out.
     fn may_be_out(&self, now: UnixMs) -> bool {
-        self.status == Status::Pending && self.is_due(now) && self.note != Note::RetryScheduled
+        let pending = self.status == Status::Pending && self.is_due(now) && self.note != Note::RetryScheduled;
+        pending || self.status == Status::AwaitingPlayer
     }
 
     fn is_lost(&self) -> bool {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use fluxrelay::broker::Published;
 use fluxrelay::engine::{
-    CommandResult, CommandRow, Delivery, Event, EventKind, NewCommand, OnDoubt, Operation, Outcome, Status,
+    CommandResult, CommandRow, Delivery, Event, EventKind, NewCommand, Note, OnDoubt, Operation, Outcome,
+    Status,
 };
 use fluxrelay::ids::{CommandId, Seq, ServerId};
 
@@ -408,7 +409,7 @@ fn check_history(row: &CommandRow) {
         let legal = match from {
             Pending => true,
             Delivered => to != Expired,
-            AwaitingPlayer => to != Delivered,
+            AwaitingPlayer => to != Delivered || pair[1].note == Note::StillHeld,
             Failed => matches!(to, Pending | Cancelled | Completed | InDoubt | Failed),
             InDoubt => matches!(to, Pending | Cancelled | Completed | Failed | AwaitingPlayer),
             Completed | Cancelled | Expired => to == from,
