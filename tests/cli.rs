@@ -350,6 +350,29 @@ fn a_plugin_checks_its_flags_before_it_starts_the_program() {
 }
 
 #[test]
+fn a_bench_that_is_stopped_takes_its_broker_and_its_files_along() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let entries = || std::fs::read_dir(folder.path()).expect("a folder").filter_map(Result::ok);
+    let words = "bench latency --servers 2 --rate 100 --duration 1h --json --data-in";
+    let mut bench = fluxrelay();
+    let bench = bench.args(words.split(' ')).arg(folder.path()).stderr(Stdio::piped()).spawn();
+    let bench = bench.expect("the binary starts");
+    let starts = || entries().any(|entry| entry.path().join("journal.log").exists());
+    for _ in 0..LOOKS_MAX {
+        if starts() {
+            break;
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+    assert!(starts(), "no broker starts");
+    terminate(&bench);
+    let output = bench.wait_with_output().expect("it ends");
+    let said = stderr(&output);
+    assert!(output.status.code() == Some(5) && said.contains("stopped before the end"), "{said}");
+    assert_eq!(entries().count(), 0, "its files are gone");
+}
+
+#[test]
 fn help_and_version_do_not_need_a_broker() {
     for words in [&["--help"][..], &["--version"], &["plugin", "--help"], &["bench", "throughput", "--help"]]
     {

@@ -33,7 +33,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Action, Cli};
-pub use bench::{Fluxrelay, FluxrelayPublisher, make_room};
+pub use bench::{Fluxrelay, FluxrelayPublisher, make_room, stopped};
 pub use exit::{CliError, Exit};
 use output::{DIM, ERROR, styled};
 #[cfg(any(test, fuzzing))]

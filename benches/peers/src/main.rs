@@ -19,7 +19,7 @@ mod table;
 use std::process::ExitCode;
 
 use clap::Parser;
-use fluxrelay::cli::{CliError, Exit};
+use fluxrelay::cli::{CliError, stopped};
 
 use args::PeersArgs;
 
@@ -34,9 +34,10 @@ fn main() -> ExitCode {
         let runtime = runtime.map_err(|error| CliError::local("cannot start threads", error))?;
         let done = runtime.block_on(async {
             tokio::select! {
-                done = compare::run(&args) => done,
-                // What was started is stopped and removed on the way out.
+                // First, so that it listens before anything is started. That is stopped and removed on the way out.
+                biased;
                 stopped = stopped() => Err(stopped),
+                done = compare::run(&args) => done,
             }
         });
         // A thread that sends orders at their times may not be at its end.
@@ -53,20 +54,4 @@ fn main() -> ExitCode {
             ExitCode::from(error.exit as u8)
         }
     }
-}
-
-/// Ends when somebody stops this process.
-async fn stopped() -> CliError {
-    let terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
-    let terminate = async {
-        match terminated {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminate => {}
-    }
-    CliError::new(Exit::Unexpected, "stopped before the end")
 }

@@ -17,6 +17,7 @@ mod report;
 mod setup;
 mod soak;
 mod sockets;
+mod stopped;
 mod storm;
 mod system;
 mod throughput;
@@ -43,6 +44,7 @@ use broker::Broker;
 use report::Report;
 use setup::Setup;
 pub use sockets::make_room;
+pub use stopped::stopped;
 pub use system::{Fluxrelay, FluxrelayPublisher};
 
 impl From<Unexpected> for CliError {
@@ -68,7 +70,18 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
         };
     let (mut reports, mut failure) = (Vec::new(), None);
     for mode in modes.iter().chain(single) {
-        let mut report = runtime(mode)?.block_on(measure(mode, as_json))?;
+        let runtime = runtime(mode)?;
+        let measured = runtime.block_on(async {
+            tokio::select! {
+                // First, so that it listens before anything is started. That and its directory go on the way out.
+                biased;
+                stopped = stopped() => Err(stopped),
+                measured = measure(mode, as_json) => measured,
+            }
+        });
+        // A thread that sends orders at their times may not be at its end.
+        runtime.shutdown_background();
+        let mut report = measured?;
         if !as_json {
             report.print()?;
         }
