@@ -10,7 +10,7 @@
 //! might be on their way between two shards, and in neither image.
 
 use super::command::Flag;
-use super::io::{ImagePart, KeyRow, ServerRow};
+use super::io::{CommandRow, ImagePart, KeyDigest, KeyRow, OrderRow, ServerRow};
 use super::server::Server;
 use super::shard::Shard;
 use super::texts::Copied;
@@ -119,23 +119,23 @@ impl Shard {
             part.servers = totals;
             part.next_seq = export.next_seq.0;
         }
-        while part.live.len() + part.ended.len() < budget.max(1)
+        let budget = budget.max(1);
+        while part.live.len() + part.ended.len() < budget
             && let Some(slot) = self.next_dirty(&mut export)
         {
-            self.export_command(slot, &mut part);
+            self.export_command(slot, &mut part, budget);
         }
-        let room = budget.max(1) - part.live.len() - part.ended.len();
+        let room = budget - part.live.len() - part.ended.len();
         let copied = export.slots.is_empty() && export.servers.is_empty();
         if copied && room > 0 {
             let end = *export.orders_end.get_or_insert(self.desk.next_seq());
             let orders = self.desk.orders.rows_after(self.checkpoint.orders.unwrap_or(Seq(0)), room);
-            part.orders = orders.take_while(|row| row.id.seq < end).collect();
+            part.orders.reserve(room);
+            part.orders.extend(orders.take_while(|row| row.id.seq < end));
+            part.keys.reserve(part.orders.len());
         }
-        part.keys = part
-            .orders
-            .iter()
-            .filter_map(|row| row.key.map(|digest| KeyRow { digest, order: row.id, at: row.accepted_at }))
-            .collect();
+        let rows = part.orders.iter();
+        part.keys.extend(rows.filter_map(|row| row.key.map(|digest| key_row(digest, row))));
         if let Some(last) = part.orders.last() {
             self.checkpoint.orders = Some(last.id.seq);
         }
@@ -156,7 +156,8 @@ impl Shard {
         export.slots.pop()
     }
 
-    fn export_command(&mut self, slot: u32, part: &mut ImagePart) {
+    /// Adds a command to a part of `budget` rows.
+    fn export_command(&mut self, slot: u32, part: &mut ImagePart, budget: usize) {
         if self.commands.get(slot).is_none_or(|command| !command.is(Flag::Dirty)) {
             return;
         }
@@ -169,13 +170,13 @@ impl Shard {
                 part.no_longer_live.push(row.id);
             }
             self.checkpoint.ended.push((slot, row.rev));
-            part.ended.push(row);
+            push(&mut part.ended, row, budget);
         } else {
             command.set(Flag::AtRest, true);
             if row.text.is_some() {
                 self.checkpoint.copied.push(Copied { slot, rev: row.rev, seq: row.id.seq });
             }
-            part.live.push(row);
+            push(&mut part.live, row, budget);
         }
     }
 
@@ -226,4 +227,16 @@ impl Shard {
             self.checkpoint.freeing = Vec::new();
         }
     }
+}
+
+/// Adds a row to those of a part, for `budget` of which room is made once: they are large, and most parts have one kind.
+fn push(rows: &mut Vec<CommandRow>, row: CommandRow, budget: usize) {
+    if rows.is_empty() {
+        rows.reserve(budget);
+    }
+    rows.push(row);
+}
+
+fn key_row(digest: KeyDigest, order: &OrderRow) -> KeyRow {
+    KeyRow { digest, order: order.id, at: order.accepted_at }
 }
