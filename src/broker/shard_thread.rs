@@ -37,6 +37,9 @@ const PART_AGAIN: Duration = Duration::from_millis(1);
 /// How long a confirmation waits for company: most then travel with the next delivery, and cost no system call and
 /// no wake-up of their own on either side. They are cumulative and nothing waits for them but the plugin's memory.
 const CONFIRM_LINGER: Millis = Millis(50);
+/// How long changes for which nobody waits (deliveries, and results that have only to be confirmed) stay in the open frame: most then
+/// travel in a commit that is made anyway. A crash meanwhile is what it is to a plugin that has not reported yet.
+const PATIENCE: Millis = Millis(20);
 /// The `ReplyTo::port` of calls that wait for their answer.
 pub(super) const CALLS: ConnId = ConnId(0);
 
@@ -55,6 +58,8 @@ pub(super) struct ShardThread<L> {
     outputs: Vec<Output>,
     events: Vec<Event>,
     in_flight: usize,
+    /// Since when changes for which nobody waits have been in the open frame.
+    patient_since: Option<UnixMs>,
     last_frame: FrameNo,
     durable: FrameNo,
     /// Something of its own waits for the journal, and nobody else is at it.
@@ -132,6 +137,7 @@ impl<L: Lines> ShardThread<L> {
             outputs,
             events: Vec::new(),
             in_flight: 0,
+            patient_since: None,
             last_frame,
             durable: last_frame,
             commits: false,
@@ -144,7 +150,7 @@ impl<L: Lines> ShardThread<L> {
     pub(super) fn finish_turn(&mut self, now: UnixMs) {
         self.carry_outputs(now);
         self.nudge(now);
-        self.submit();
+        self.submit(now);
         for _ in 0..self.shard.rows_to_export(EXPORT_LEAST) / EXPORT_ROWS {
             if !self.export_part() {
                 break;
@@ -199,7 +205,8 @@ impl<L: Lines> ShardThread<L> {
             None => {}
         }
         let nudge = self.lingering.front().map(|(due, _)| *due);
-        let due = self.shard.next_due().into_iter().chain(nudge).min();
+        let submit = self.patient_since.map(|since| since + PATIENCE);
+        let due = self.shard.next_due().into_iter().chain(nudge).chain(submit).min();
         due.map_or(SLEEP_MAX, |due| Duration::from_millis((due - now).0.max(1))).min(SLEEP_MAX)
     }
 
@@ -259,9 +266,14 @@ impl<L: Lines> ShardThread<L> {
         self.shard.handle(now, input, &mut self.outputs);
     }
 
-    /// Seals and sends the open frame unless one is on its way: while that is synced, the next one fills.
-    fn submit(&mut self) {
-        if self.in_flight == 0 {
+    /// Seals and sends the open frame unless one is on its way, while the next one fills, or nobody waits for it yet.
+    fn submit(&mut self, now: UnixMs) {
+        if self.in_flight > 0 || self.failed || !self.shard.has_changes() {
+            return;
+        }
+        let since = *self.patient_since.get_or_insert(now);
+        let held = self.export.as_ref().is_some_and(|export| export.held.is_some());
+        if self.shard.is_awaited() || held || now - since >= PATIENCE {
             self.submit_now();
         }
     }
@@ -270,6 +282,7 @@ impl<L: Lines> ShardThread<L> {
         if self.failed || !self.shard.has_changes() {
             return;
         }
+        self.patient_since = None;
         if let Some((no, changes)) = self.shard.seal() {
             let frame = self.encoder.encode(no, &changes);
             self.in_flight += 1;
@@ -384,6 +397,7 @@ impl<L: Lines> ShardThread<L> {
     fn fail(&mut self) {
         self.failed = true;
         self.export = None;
+        self.patient_since = None;
         self.outputs.clear();
         self.calls.clear();
         self.go_away(0);
@@ -408,3 +422,7 @@ pub(super) fn refused(refusal: Refusal) -> BrokerError {
         other => BrokerError::Refused(other),
     }
 }
+
+#[cfg(test)]
+#[path = "shard_thread_tests.rs"]
+mod tests;

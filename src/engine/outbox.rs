@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::io::{Change, Output};
+use super::io::{Change, Output, PluginOut};
 use crate::ids::{CommandId, ConnId, FrameNo};
 
 /// What happens once a frame is durable.
@@ -22,10 +22,21 @@ pub(super) enum Held {
     Welcome(u32, ConnId, Box<Output>),
 }
 
+impl Held {
+    /// Nobody is kept by it from anything: a plugin remembers what is not confirmed for a moment longer, and whoever follows
+    /// events hears of them a moment later.
+    fn is_patient(&self) -> bool {
+        let Held::Output(output) = self else { return false };
+        matches!(output, Output::Plugin { message: PluginOut::Confirm { .. }, .. } | Output::Event(_))
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Outbox {
     changes: Vec<Change>,
+    /// Something waits for the open frame that is not patient.
+    awaited: bool,
     sealed: FrameNo,
     durable: FrameNo,
     held: VecDeque<(FrameNo, Held)>,
@@ -36,6 +47,7 @@ impl Outbox {
     pub(super) fn new() -> Outbox {
         Outbox {
             changes: Vec::new(),
+            awaited: false,
             sealed: FrameNo(0),
             durable: FrameNo(0),
             held: VecDeque::new(),
@@ -64,12 +76,18 @@ impl Outbox {
         !self.changes.is_empty()
     }
 
+    /// Whether somebody waits for what the open frame holds.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaited
+    }
+
     /// Closes the open frame; `None` when it is empty.
     pub(super) fn seal(&mut self) -> Option<(FrameNo, Vec<Change>)> {
         if self.changes.is_empty() {
             return None;
         }
         self.sealed.0 += 1;
+        self.awaited = false;
         let room = self.changes.len().min(4096);
         Some((self.sealed, std::mem::replace(&mut self.changes, Vec::with_capacity(room))))
     }
@@ -91,6 +109,7 @@ impl Outbox {
 
     /// Once everything known now is durable.
     pub(super) fn hold(&mut self, held: Held) {
+        self.awaited |= self.has_changes() && !held.is_patient();
         self.held.push_back((self.latest(), held));
     }
 

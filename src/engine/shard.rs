@@ -171,6 +171,12 @@ impl Shard {
         self.outbox.has_changes()
     }
 
+    /// Whether somebody waits for the open frame to be durable. Otherwise it may wait for company: what is in it is the
+    /// broker's own knowledge, which a crash only makes it ask for again.
+    pub fn is_awaited(&self) -> bool {
+        self.outbox.is_awaited()
+    }
+
     /// Closes the open frame and hands out its changes, in order; later changes belong to the next frame.
     /// `None` when there is nothing to store.
     pub fn seal(&mut self) -> Option<(FrameNo, Vec<Change>)> {
