@@ -1,4 +1,5 @@
-//! The plugin's memory of what it runs: each (command, attempt) runs at most once, across crashes of the plugin.
+//! The plugin's memory of what it runs: each (command, attempt) runs at most once, across crashes of the plugin. One whose player
+//! is absent does not run, and is begun again when it comes again.
 //!
 //! Before commands run, their intents are written and synced, many per sync. After a run, the outcome is written,
 //! not synced: if the process dies the page cache keeps it, and if the machine loses power before it reaches the
@@ -16,6 +17,7 @@ use super::ledger_file::{LedgerFile, NamedFile};
 use super::ledger_record::{self as record, BadHeader, GROUP_MAX, HEADER_BYTES, Place, Record, Scanned};
 use super::report::Report;
 use crate::ids::{Seq, ServerId};
+use crate::protocol::Outcome;
 
 /// A file smaller than this is never rewritten.
 const REWRITE_BYTES_MIN: u64 = 256 * 1024;
@@ -200,9 +202,13 @@ impl Ledger {
         self.entries.get(seq)
     }
 
-    /// True when this attempt was never begun, and no later one.
+    /// True when this attempt was never begun, and no later one; or when it was answered that its player is absent, so that it
+    /// did not run.
     pub fn is_new(&self, seq: Seq, attempt: u16) -> bool {
-        self.entries.get(seq).is_none_or(|entry| entry.attempt() < attempt)
+        self.entries.get(seq).is_none_or(|entry| match entry {
+            Entry::Finished(report) if report.outcome == Outcome::AwaitingPlayer => report.attempt <= attempt,
+            entry => entry.attempt() < attempt,
+        })
     }
 
     /// All entries by rising seq.

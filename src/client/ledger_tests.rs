@@ -1,7 +1,6 @@
 //! Tests of the ledger: crashes at every byte, damage at every byte, a failing disk.
 
 use super::*;
-use crate::protocol::Outcome;
 
 const SERVER: ServerId = ServerId(7);
 
@@ -47,6 +46,16 @@ fn what_a_crash_leaves() {
     assert_eq!(reopened(&path), "2 Failed 1, 3 in doubt 4");
     // Opening rewrites the file; nothing is lost by that.
     assert_eq!(reopened(&path), "2 Failed 1, 3 in doubt 4");
+}
+
+#[test]
+fn an_attempt_that_awaits_its_player_has_not_run() {
+    let mut ledger = Ledger::in_memory();
+    ledger.begin(&[(Seq(5), 2)]).unwrap();
+    finish(&mut ledger, vec![Report::new(Seq(5), 2, Outcome::AwaitingPlayer)]);
+    assert!(ledger.is_new(Seq(5), 2) && !ledger.is_new(Seq(5), 1));
+    ledger.begin(&[(Seq(5), 2)]).unwrap();
+    assert!(!ledger.is_new(Seq(5), 2));
 }
 
 #[test]

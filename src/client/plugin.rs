@@ -13,10 +13,10 @@ use super::error::ClientError;
 use super::options::{Player, PluginOptions};
 use super::plugin_task;
 use super::report::Report;
-use crate::ids::{CommandId, Seq, SessionEpoch};
+use crate::ids::{CommandId, Seq, ServerId, SessionEpoch};
 use crate::limits::{PLAYERS_MAX, WINDOW_MAX};
 use crate::priority::considerate;
-use crate::protocol::Outcome;
+use crate::protocol::{DeliveryRef, Outcome};
 
 /// Reports and player changes that may wait to be sent.
 const QUEUE_MAX: usize = 4 * WINDOW_MAX as usize;
@@ -28,7 +28,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct DeliveredCommand {
     /// The command. `id.seq` is what a report names.
     pub id: CommandId,
-    /// From 1. The pair of id and attempt is handed to a handler once.
+    /// From 1. The pair of id and attempt is handed to a handler once, and again after [`Outcome::AwaitingPlayer`].
     pub attempt: u16,
     /// What to run: one line.
     pub text: String,
@@ -41,6 +41,17 @@ pub struct DeliveredCommand {
 }
 
 impl DeliveredCommand {
+    pub(super) fn new(server: ServerId, delivery: &DeliveryRef<'_>) -> DeliveredCommand {
+        DeliveredCommand {
+            id: CommandId { server, seq: Seq(delivery.id) },
+            attempt: delivery.attempt,
+            text: delivery.text.to_owned(),
+            player: delivery.player.map(Into::into),
+            require_online: delivery.require_online,
+            rerun: delivery.rerun,
+        }
+    }
+
     /// A report on this command, without texts.
     pub fn report(&self, outcome: Outcome) -> Report {
         Report::new(self.id.seq, self.attempt, outcome)

@@ -27,7 +27,7 @@ use super::report::Report;
 use super::session::{End, GATHER_BYTES, Silence, send_frames};
 use super::socket::{Arrived, Socket, Target};
 use super::ticket::Ticket;
-use crate::ids::{CommandId, Seq, ServerId, SessionEpoch};
+use crate::ids::{Seq, ServerId, SessionEpoch};
 use crate::limits::{FRAME_BYTES_MAX, HELLO_IDS_MAX};
 use crate::protocol::{
     CAPABILITIES, Code, Credential, DeliveryRef, List, PlayerRef, PluginHello, Request, Response, VERSION,
@@ -357,10 +357,19 @@ impl<H: PluginHandler> PluginTask<H> {
             return Ok(());
         }
         let fresh = |delivery: &DeliveryRef<'_>| self.ledger.is_new(Seq(delivery.id), delivery.attempt);
-        let commands: Vec<DeliveredCommand> =
-            deliveries.iter().filter(fresh).map(|delivery| delivered(self.server, &delivery)).collect();
+        let commands: Vec<DeliveredCommand> = deliveries
+            .iter()
+            .filter(fresh)
+            .map(|delivery| DeliveredCommand::new(self.server, &delivery))
+            .collect();
         if commands.is_empty() {
             return Ok(());
+        }
+        // Of one that comes again what was said before is over: its confirmation is not one of what is said next.
+        let again = |seq: &Seq| commands.iter().any(|command| command.id.seq == *seq);
+        if commands.iter().any(|command| self.ledger.entry(command.id.seq).is_some()) {
+            self.unsent.retain(|seq| !again(seq));
+            self.session.unconfirmed.retain(|sent| !again(&sent.seq));
         }
         let intents: Vec<(Seq, u16)> =
             commands.iter().map(|command| (command.id.seq, command.attempt)).collect();
@@ -467,17 +476,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         // The runtime is taken down, and with it the task that waits here.
         Err(error) if error.is_cancelled() => std::future::pending().await,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
-}
-
-fn delivered(server: ServerId, delivery: &DeliveryRef<'_>) -> DeliveredCommand {
-    DeliveredCommand {
-        id: CommandId { server, seq: Seq(delivery.id) },
-        attempt: delivery.attempt,
-        text: delivery.text.to_owned(),
-        player: delivery.player.map(Into::into),
-        require_online: delivery.require_online,
-        rerun: delivery.rerun,
     }
 }
 

@@ -80,6 +80,34 @@ async fn what_is_not_confirmed_is_named_and_reported_again() {
     assert_eq!(*ran.lock().unwrap(), [(64, 1), (65, 3), (66, 1)]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_awaited_its_player_runs_when_it_comes_again() {
+    let broker = Broker::listen().await;
+    let mut times = 0;
+    let absent_at_first = move |commands: Vec<DeliveredCommand>, reports: &mut Vec<Report>| {
+        for command in commands {
+            times += 1;
+            let outcome = if times == 1 { Outcome::AwaitingPlayer } else { Outcome::Completed };
+            reports.push(command.report(outcome));
+        }
+    };
+    let _client = PluginClient::start(broker.plugin(), absent_at_first).await.unwrap();
+    let (mut peer, _) = broker.welcome_plugin(&[]).await;
+    peer.deliver(&[(64, 1)]).await;
+    assert_eq!(peer.results().await, (1, vec![(64, 1, Outcome::AwaitingPlayer)]));
+    // The player joined meanwhile: delivered again before the answer is confirmed.
+    peer.deliver(&[(64, 1)]).await;
+    assert_eq!(peer.results().await, (2, vec![(64, 1, Outcome::Completed)]));
+    peer.send(&[Response::Confirm { batch: 1 }]).await;
+    peer.deliver(&[(64, 1), (65, 1)]).await;
+    assert_eq!(peer.results().await, (3, vec![(65, 1, Outcome::Completed)]), "it ran, and does not again");
+    drop(peer);
+    let (_peer, hello) = broker.welcome_plugin(&[]).await;
+    let Request::PluginHello(hello) = request(&hello) else { panic!() };
+    let finished: Vec<u64> = hello.finished.iter().collect();
+    assert_eq!(finished, [64, 65], "what was confirmed was the first answer");
+}
+
 /// Runs everything at once, and notes what is confirmed.
 struct Confirmed(Arc<Mutex<Vec<u64>>>);
 

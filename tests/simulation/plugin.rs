@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 
-use fluxrelay::client::{Entry, Ledger, Outcome as Told, Report};
+use fluxrelay::client::{Entry, Ledger, LedgerError, Outcome as Told, Report};
 use fluxrelay::engine::{
     CloseReason, CommandResult, Delivery, Hello, Outcome, Player, PlayerNews, PluginOut,
 };
@@ -45,6 +45,8 @@ pub(crate) struct Process {
     running: Vec<Running>,
     /// Not run, because the player is absent: answers without a ledger entry.
     pub(crate) absent: Vec<(Seq, u16)>,
+    /// Such answers are in the ledger instead, as the client library has them.
+    writes_absent: bool,
     reconnect_at: u64,
     /// It polls until then, instead of connecting (or beside it).
     pub(crate) polls_until: u64,
@@ -84,6 +86,23 @@ pub(crate) fn result(seq: Seq, attempt: u16, outcome: Outcome) -> CommandResult 
     CommandResult { seq, attempt: Some(attempt), outcome, error: None, output: None }
 }
 
+impl Process {
+    /// Writes down that these await their players.
+    fn write_absent(&mut self, commands: &[(Seq, u16)]) -> Result<(), LedgerError> {
+        self.forget_answers(commands);
+        self.ledger.begin(commands)?;
+        let reports = commands.iter().map(|(seq, attempt)| Report::new(*seq, *attempt, Told::AwaitingPlayer));
+        self.ledger.finish(reports, &mut self.unsent)
+    }
+
+    /// These came again: what was said of them before is over.
+    fn forget_answers(&mut self, commands: &[(Seq, u16)]) {
+        let again = |seq: Seq| commands.iter().any(|(other, _)| *other == seq);
+        self.unsent.retain(|seq| !again(*seq));
+        self.unconfirmed.iter_mut().for_each(|(_, sent)| sent.retain(|(seq, _)| !again(*seq)));
+    }
+}
+
 impl World {
     pub(crate) fn process(&mut self, server: ServerId) -> Option<&mut Process> {
         self.plugins.get_mut(&server)?.process.as_mut()
@@ -121,6 +140,7 @@ impl World {
             settled: self.next_request,
             running: Vec::new(),
             absent: Vec::new(),
+            writes_absent: self.next_request.is_multiple_of(2),
             reconnect_at: now,
             polls_until: if polls { now + self.random.below(60_000) } else { 0 },
             next_poll_at: now,
@@ -325,7 +345,7 @@ impl World {
             spans.fill(0);
         }
         let process = self.process(server).expect("it listens");
-        let (mut fresh, mut intents) = (Vec::new(), Vec::new());
+        let (mut fresh, mut intents, mut absent) = (Vec::new(), Vec::new(), Vec::new());
         for (delivery, span) in deliveries.into_iter().zip(spans) {
             let (seq, attempt) = (delivery.seq, delivery.attempt);
             if !process.ledger.is_new(seq, attempt) {
@@ -339,15 +359,23 @@ impl World {
             }
             let name = delivery.player.as_ref().map(|player| player.name.clone());
             if delivery.require_online && !name.is_some_and(|name| process.online.contains(&*name)) {
-                process.absent.push((seq, attempt));
+                absent.push((seq, attempt));
                 continue;
             }
             intents.push((seq, attempt));
             fresh.push(Running { seq, attempt, text: delivery.text.to_string(), at: now + span, ran: None });
         }
+        if process.writes_absent {
+            if process.write_absent(&absent).is_err() {
+                return self.plugin_crash(server, true);
+            }
+        } else {
+            process.absent.append(&mut absent);
+        }
         if intents.is_empty() {
             return;
         }
+        process.forget_answers(&intents);
         if process.ledger.begin(&intents).is_err() {
             return self.plugin_crash(server, true);
         }
