@@ -349,14 +349,25 @@ fn a_plugin_checks_its_flags_before_it_starts_the_program() {
     assert!(!folder.path().join("started").exists());
 }
 
+/// A bench that ends with its test.
+struct Bench(Child);
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn a_bench_that_is_stopped_takes_its_broker_and_its_files_along() {
     let folder = tempfile::tempdir().expect("a folder");
     let entries = || std::fs::read_dir(folder.path()).expect("a folder").filter_map(Result::ok);
+    let said = tempfile::NamedTempFile::new().expect("a file");
+    let stderr = said.reopen().expect("a file");
     let words = "bench latency --servers 2 --rate 100 --duration 1h --json --data-in";
-    let mut bench = fluxrelay();
-    let bench = bench.args(words.split(' ')).arg(folder.path()).stderr(Stdio::piped()).spawn();
-    let bench = bench.expect("the binary starts");
+    let bench = fluxrelay().args(words.split(' ')).arg(folder.path()).stderr(stderr).spawn();
+    let mut bench = Bench(bench.expect("the binary starts"));
     let starts = || entries().any(|entry| entry.path().join("journal.log").exists());
     for _ in 0..LOOKS_MAX {
         if starts() {
@@ -365,10 +376,10 @@ fn a_bench_that_is_stopped_takes_its_broker_and_its_files_along() {
         thread::sleep(LOOK_EVERY);
     }
     assert!(starts(), "no broker starts");
-    terminate(&bench);
-    let output = bench.wait_with_output().expect("it ends");
-    let said = stderr(&output);
-    assert!(output.status.code() == Some(5) && said.contains("stopped before the end"), "{said}");
+    terminate(&bench.0);
+    let code = bench.0.wait().expect("it ends").code();
+    let said = std::fs::read_to_string(said.path()).expect("text");
+    assert!(code == Some(5) && said.contains("stopped before the end"), "{said}");
     assert_eq!(entries().count(), 0, "its files are gone");
 }
 

@@ -24,6 +24,7 @@ mod rest;
 mod serve;
 mod server;
 mod settings;
+mod signals;
 mod sse;
 mod store;
 mod tls;

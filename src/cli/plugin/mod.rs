@@ -10,12 +10,12 @@ mod runner;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::exit::CliError;
 use super::rest::read_secret;
+use super::signals::Signals;
 use crate::client::{Ledger, PluginOptions};
 use crate::ids::ServerId;
 pub(super) use args::PluginArgs;
@@ -147,25 +147,4 @@ async fn stop(child: &mut Child, signals: &mut Signals, args: &PluginArgs) -> st
 fn exit_code(status: ExitStatus) -> ExitCode {
     let signal = status.signal().map_or(1, |signal| 128 + signal);
     ExitCode::from(u8::try_from(status.code().unwrap_or(signal)).unwrap_or(u8::MAX))
-}
-
-/// SIGTERM and Ctrl-C.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Signals> {
-        let terminate = signal(SignalKind::terminate())?;
-        Ok(Signals { terminate, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    /// The next of either. Cancel-safe.
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }

@@ -47,6 +47,9 @@ const PLAYER_STAYS: Duration = Duration::from_secs(10);
 const PLAYER_STEP: Duration = Duration::from_millis(100);
 /// How long the last commands may take, beside the wait before those that failed are tried again.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
+/// The orders of so long are sent together: a soak that woke for each would be busy with itself. Each one's time counts from when it was
+/// meant to be sent.
+const PACE: Duration = Duration::from_millis(1);
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Measures.
@@ -75,7 +78,7 @@ pub(super) async fn run(system: &Fluxrelay, args: &SoakArgs, quiet: bool) -> Res
         publishers,
         servers: system.registered().iter().map(|server| server.id).collect(),
     };
-    // A thread of its own: the runtime's timers are a millisecond apart.
+    // A thread of its own, which waits for none of the runtime's.
     let pacing = tokio::task::spawn_blocking(move || pacer.pace());
     let mut disturbing = JoinSet::new();
     disturbing.spawn(come_and_go(members.plugins.clone()));
@@ -274,7 +277,7 @@ impl Pacer {
         for number in 0..self.course.commands() {
             let early = self.course.intended(number).saturating_duration_since(now());
             if !early.is_zero() {
-                std::thread::sleep(early);
+                std::thread::sleep(early.max(PACE));
             }
             if !self.course.goes_on() {
                 return;
