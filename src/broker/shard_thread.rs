@@ -37,8 +37,8 @@ const PART_AGAIN: Duration = Duration::from_millis(1);
 /// How long a confirmation waits for company: most then travel with the next delivery, and cost no system call and
 /// no wake-up of their own on either side. They are cumulative and nothing waits for them but the plugin's memory.
 const CONFIRM_LINGER: Millis = Millis(50);
-/// How long changes for which nobody waits (deliveries, and results that have only to be confirmed) stay in the open frame: most then
-/// travel in a commit that is made anyway. A crash meanwhile is what it is to a plugin that has not reported yet.
+/// How long changes for which nobody waits stay in the open frame (deliveries, results that have only to be confirmed, whatever else
+/// a crash only repeats): most then travel in a commit of this shard that somebody waits for.
 const PATIENCE: Millis = Millis(20);
 /// The `ReplyTo::port` of calls that wait for their answer.
 pub(super) const CALLS: ConnId = ConnId(0);
@@ -86,6 +86,9 @@ impl ShardThread<Arc<Inner>> {
             now = self.lines.clock.now();
             let wait = if gather_until.is_some() { Duration::ZERO } else { self.sleep(now) };
             let mut first = self.outlet.next(wait);
+            if !wait.is_zero() {
+                now = self.lines.clock.now();
+            }
             loop {
                 if !self.turn(now, first, BATCH_MAX) {
                     self.commit();
@@ -272,8 +275,8 @@ impl<L: Lines> ShardThread<L> {
             return;
         }
         let since = *self.patient_since.get_or_insert(now);
-        let held = self.export.as_ref().is_some_and(|export| export.held.is_some());
-        if self.shard.is_awaited() || held || now - since >= PATIENCE {
+        let last = self.export.as_ref().and_then(|export| export.held.as_ref()).is_some_and(|part| part.last);
+        if self.shard.is_awaited() || last || now - since >= PATIENCE {
             self.submit_now();
         }
     }

@@ -23,8 +23,7 @@ pub(super) enum Held {
 }
 
 impl Held {
-    /// Nobody is kept by it from anything: a plugin remembers what is not confirmed for a moment longer, and whoever follows
-    /// events hears of them a moment later.
+    /// It may come a moment later: a plugin remembers for so long what is not confirmed, and followers hear of an event then.
     fn is_patient(&self) -> bool {
         let Held::Output(output) = self else { return false };
         matches!(output, Output::Plugin { message: PluginOut::Confirm { .. }, .. } | Output::Event(_))
@@ -35,7 +34,7 @@ impl Held {
 #[derive(Debug)]
 pub(super) struct Outbox {
     changes: Vec<Change>,
-    /// Something waits for the open frame that is not patient.
+    /// The open frame should be durable soon: something waits for it that is not patient.
     awaited: bool,
     sealed: FrameNo,
     durable: FrameNo,
@@ -74,6 +73,11 @@ impl Outbox {
     /// Whether the open frame holds anything.
     pub(super) fn has_changes(&self) -> bool {
         !self.changes.is_empty()
+    }
+
+    /// The open frame should be durable soon, although nothing that waits for it says so.
+    pub(super) fn hurry(&mut self) {
+        self.awaited |= self.has_changes();
     }
 
     /// Whether somebody waits for what the open frame holds.

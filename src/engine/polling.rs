@@ -39,6 +39,10 @@ impl Shard {
         };
         let mut budget = self.settings.step_budget;
         commands.extend(self.take_ready(place, room, &mut budget, true));
+        if !commands.is_empty() {
+            // Results over REST need not name the attempt: after a crash one that is not known to be out would count for nothing.
+            self.outbox.hurry();
+        }
         let more = commands.len() < DELIVER_COMMANDS_MAX && bytes(&commands) < DELIVER_BYTES_MAX;
         if more && self.servers[place].reads_texts.is_some() {
             self.note_poll(place, true);

@@ -144,14 +144,15 @@ impl Shard {
         }
     }
 
-    /// A command that a plugin may hold although none is out: its delivery was lost, or is not known after a crash. What it holds of
-    /// one that awaits its player may be a result that says more, so a poll must not be given it meanwhile. One that waits for
-    /// a retry is held by nobody: what the plugin has is the attempt that it reported.
+    /// A command that a plugin may hold although it is not out: its delivery was lost, or is not known after a crash. Of one that
+    /// awaits its player it may hold a result that says more, so neither the join nor a poll may hand it out meanwhile. One that waits
+    /// for a retry is held by nobody: what the plugin has is the attempt that it reported. So it may be with a later attempt that
+    /// awaits its player.
     fn may_be_out(&self, slot: u32) -> bool {
         let command = &self.commands[slot];
         match command.status {
             Status::Pending => command.is_due(self.now) && command.note != Note::RetryScheduled,
-            Status::AwaitingPlayer => true,
+            Status::AwaitingPlayer => command.attempt == 1,
             _ => false,
         }
     }

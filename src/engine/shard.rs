@@ -171,8 +171,8 @@ impl Shard {
         self.outbox.has_changes()
     }
 
-    /// Whether somebody waits for the open frame to be durable. Otherwise it may wait for company: what is in it is the
-    /// broker's own knowledge, which a crash only makes it ask for again.
+    /// Whether somebody waits for the open frame to be durable. Otherwise it may wait for company: what a crash takes with it is
+    /// delivered again, or reported again.
     pub fn is_awaited(&self) -> bool {
         self.outbox.is_awaited()
     }

@@ -96,6 +96,22 @@ async fn many_orders_through_many_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_comes_after_a_quiet_time_has_the_time_at_which_it_came() {
+    let relay = Relay::start().await;
+    let server = relay.server("lobby").await;
+    let publisher = relay.publisher().await;
+    let mut accepted = Vec::new();
+    for quiet in [Duration::ZERO, Duration::from_millis(300)] {
+        // What is measured: the shard sleeps meanwhile.
+        tokio::time::sleep(quiet).await;
+        let order = Order::one(Servers::One(server.id), "say hi");
+        let id = soon("an answer", publisher.publish(order)).await.unwrap().commands[0];
+        accepted.push(relay.command(id).await.accepted_at);
+    }
+    assert!((accepted[1] - accepted[0]).0 >= 299, "{accepted:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_absent_player_joins() {
     let relay = Relay::start().await;
     let server = relay.server("lobby").await;

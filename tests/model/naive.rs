@@ -141,7 +141,7 @@ impl Command {
     /// A plugin may hold it although it is not out.
     fn may_be_out(&self, now: UnixMs) -> bool {
         let pending = self.status == Status::Pending && self.is_due(now) && self.note != Note::RetryScheduled;
-        pending || self.status == Status::AwaitingPlayer
+        pending || (self.status == Status::AwaitingPlayer && self.attempt == 1)
     }
 
     fn is_lost(&self) -> bool {
