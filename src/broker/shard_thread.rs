@@ -86,6 +86,7 @@ impl ShardThread<Arc<Inner>> {
             now = self.lines.clock.now();
             let wait = if gather_until.is_some() { Duration::ZERO } else { self.sleep(now) };
             let mut first = self.outlet.next(wait);
+            // It may have slept: what came, came now.
             if !wait.is_zero() {
                 now = self.lines.clock.now();
             }

@@ -365,12 +365,10 @@ impl World {
             intents.push((seq, attempt));
             fresh.push(Running { seq, attempt, text: delivery.text.to_string(), at: now + span, ran: None });
         }
-        if process.writes_absent {
-            if process.write_absent(&absent).is_err() {
-                return self.plugin_crash(server, true);
-            }
-        } else {
+        if !process.writes_absent {
             process.absent.append(&mut absent);
+        } else if !absent.is_empty() && process.write_absent(&absent).is_err() {
+            return self.plugin_crash(server, true);
         }
         if intents.is_empty() {
             return;
