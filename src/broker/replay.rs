@@ -75,6 +75,7 @@ fn replay(
                 batch.retain(|piece| restore_desks(desks, count, piece));
                 let _ = to_queues.send(batch);
             }
+            desks.iter_mut().for_each(LentDesk::settle);
         });
         left.into_iter().flatten().for_each(|piece| restore_queues(shards, count, piece));
         restoring.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));

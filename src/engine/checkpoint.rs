@@ -10,7 +10,7 @@
 //! might be on their way between two shards, and in neither image.
 
 use super::command::Flag;
-use super::io::{CommandRow, ImagePart, KeyDigest, KeyRow, OrderRow, ServerRow};
+use super::io::{CommandRow, ImagePart, OrderRow, ServerRow};
 use super::server::Server;
 use super::shard::Shard;
 use super::texts::Copied;
@@ -135,7 +135,7 @@ impl Shard {
             part.keys.reserve(part.orders.len());
         }
         let rows = part.orders.iter();
-        part.keys.extend(rows.filter_map(|row| row.key.map(|digest| key_row(digest, row))));
+        part.keys.extend(rows.filter_map(OrderRow::key_row));
         if let Some(last) = part.orders.last() {
             self.checkpoint.orders = Some(last.id.seq);
         }
@@ -235,8 +235,4 @@ fn push(rows: &mut Vec<CommandRow>, row: CommandRow, budget: usize) {
         rows.reserve(budget);
     }
     rows.push(row);
-}
-
-fn key_row(digest: KeyDigest, order: &OrderRow) -> KeyRow {
-    KeyRow { digest, order: order.id, at: order.accepted_at }
 }

@@ -73,21 +73,14 @@ impl Desk {
         *self = Desk { next, ..other };
     }
 
-    /// A remembered key of one of its stores.
-    pub(super) fn restore_key(&mut self, row: KeyRow) {
-        self.on_seq(row.order.seq);
-        self.keys.insert(row);
-    }
-
-    /// The fold of an accepted order, in a running shard and in recovery.
-    pub(super) fn apply_order(&mut self, row: &OrderRow) {
+    /// The fold of an accepted order, in a running shard and in recovery. Its key, which is the answer, is to be inserted.
+    #[must_use]
+    pub(super) fn apply_order(&mut self, row: &OrderRow) -> Option<KeyRow> {
         self.orders.push(row);
-        if let Some(digest) = row.key {
-            self.keys.insert(KeyRow { digest, order: row.id, at: row.accepted_at });
-        }
         if let Some(last) = row.commands.last() {
             self.on_seq(last.seq);
         }
+        row.key_row()
     }
 }
 
@@ -152,7 +145,9 @@ impl Shard {
         self.counters.accepted += rows.len() as u64;
         let row =
             OrderRow { id, accepted_at: self.now, key, reference, player, ordered, commands: ids.clone() };
-        self.desk.apply_order(&row);
+        if let Some(key) = self.desk.apply_order(&row) {
+            self.desk.keys.insert(key);
+        }
         let foreign = self.foreign_commands(&rows);
         let mut own = std::mem::take(&mut self.scratch);
         for row in &rows {
@@ -222,6 +217,13 @@ impl Shard {
             }
         }
         self.outbox.hold(Held::Output(Output::Reply { to: from, reply: Reply::Resent { commands } }));
+    }
+}
+
+impl OrderRow {
+    /// Its key, as it is remembered.
+    pub(super) fn key_row(&self) -> Option<KeyRow> {
+        self.key.map(|digest| KeyRow { digest, order: self.id, at: self.accepted_at })
     }
 }
 

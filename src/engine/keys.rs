@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use super::io::{KeyDigest, KeyRow};
 use crate::ids::Seq;
 use crate::time::{Millis, UnixMs};
+pub(super) use gathered::Gathered;
 use table::{Entry, Table};
 
+mod gathered;
 mod table;
 
 /// Milliseconds of a day.
@@ -19,8 +21,6 @@ const FREED_AT_ONCE: usize = 512;
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     days: BTreeMap<u64, Table>,
-    len: usize,
-    bytes: usize,
     /// Days that are over, on their way out of memory.
     forgotten: Vec<Table>,
 }
@@ -28,12 +28,12 @@ pub(super) struct Keys {
 impl Keys {
     /// How many are remembered.
     pub(super) fn len(&self) -> usize {
-        self.len
+        self.days.values().map(Table::len).sum()
     }
 
-    /// Bytes of memory that they take.
+    /// Bytes of memory that they take, and what is forgotten still does.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.days.values().chain(&self.forgotten).map(Table::bytes).sum()
     }
 
     /// The body's fingerprint and the order that a key stands for. Its store is the one that asks: the key's fingerprint
@@ -45,11 +45,7 @@ impl Keys {
 
     pub(super) fn insert(&mut self, row: KeyRow) {
         let KeyRow { digest: KeyDigest { key, body }, order, at } = row;
-        let day = self.days.entry(at.0 / DAY).or_default();
-        let (len, bytes) = (day.len(), day.bytes());
-        day.insert(key, Entry { body, seq: order.seq });
-        self.len += day.len() - len;
-        self.bytes = self.bytes + day.bytes() - bytes;
+        self.days.entry(at.0 / DAY).or_default().insert(key, Entry { body, seq: order.seq });
     }
 
     /// Forgets the days whose last instant is more than `kept` ago. Their memory is freed by [`Keys::free_some`].
@@ -58,7 +54,6 @@ impl Keys {
             if (day.key() + 1) * DAY + kept.0 > now.0 {
                 return;
             }
-            self.len -= day.get().len();
             self.forgotten.push(day.remove());
         }
     }
@@ -72,10 +67,7 @@ impl Keys {
     pub(super) fn free_some(&mut self) {
         for _ in 0..FREED_AT_ONCE {
             let Some(day) = self.forgotten.last_mut() else { return };
-            self.bytes -= day.bytes();
-            if day.drop_bucket() {
-                self.bytes += day.bytes();
-            } else {
+            if !day.drop_bucket() {
                 self.forgotten.pop();
             }
         }

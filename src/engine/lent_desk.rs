@@ -1,30 +1,45 @@
 //! A desk that is restored apart from the queues of its shard, by another thread if need be: each has its own structures. Must
 //! never be asked for anything before it is back and all is known.
+//!
+//! Nobody asks for a key meanwhile, so keys are gathered first, and go in by many at once.
 
 use super::desk::Desk;
 use super::io::{KeyRow, OrderRow};
+use super::keys::Gathered;
 
 /// The desk of a shard that is being restored; see [`super::Shard::lend_desk`].
 #[derive(Debug)]
-pub struct LentDesk(Desk);
+pub struct LentDesk {
+    desk: Desk,
+    gathered: Gathered,
+}
 
 impl LentDesk {
     pub(super) fn new(desk: Desk) -> LentDesk {
-        LentDesk(desk)
+        LentDesk { desk, gathered: Gathered::default() }
     }
 
-    pub(super) fn into_desk(self) -> Desk {
-        self.0
+    pub(super) fn into_desk(mut self) -> Desk {
+        self.settle();
+        self.desk
+    }
+
+    /// Puts what is gathered where it belongs, which otherwise whoever takes the desk back has to wait for.
+    pub fn settle(&mut self) {
+        self.gathered.pour(&mut self.desk.keys);
     }
 
     /// A remembered idempotency key of one of its stores.
     pub fn restore_key(&mut self, row: KeyRow) {
-        self.0.restore_key(row);
+        self.desk.on_seq(row.order.seq);
+        self.gathered.push(row, &mut self.desk.keys);
     }
 
     /// An accepted order of one of its stores, in the order of commits; its commands are for the queues.
     pub fn restore_order(&mut self, row: &OrderRow) {
-        self.0.apply_order(row);
+        if let Some(key) = self.desk.apply_order(row) {
+            self.gathered.push(key, &mut self.desk.keys);
+        }
     }
 }
 

@@ -21,6 +21,8 @@ const BUCKET_KEYS: usize = 64;
 const CHUNK_BUCKETS: usize = 1024;
 /// Room of a bucket's first allocations.
 const KEYS_LEAST: usize = 8;
+/// Up to so many the room is doubled: a bucket that was made by halving another has as many from the start.
+const KEYS_DOUBLED: usize = 32;
 
 /// What a key stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +85,9 @@ impl Bucket {
     /// Adds a key that is not there.
     fn push(&mut self, key: u64, beside: Beside) {
         if self.len() == self.beside.capacity() {
-            let more = room_for(self.len() + 1) - self.len();
+            // Twice as much while it is small, then what the allocator gives next.
+            let wanted = (self.len() + 1).max((2 * self.len()).min(KEYS_DOUBLED));
+            let more = room_for(wanted) - self.len();
             self.lower.reserve_exact(more);
             self.beside.reserve_exact(more);
         }
