@@ -1,10 +1,14 @@
-//! Newtypes of identifiers and sequences, with their text forms.
+//! Newtypes of identifiers and sequences, with their text forms, and maps by them.
 //!
 //! Text forms are opaque to users (`srv_12`, `sto_1`, `ord_1_640`, `cmd_12_640`); the numbers inside
 //! route a request to its shard without a look-up. A number is never used twice.
 
 use std::fmt;
 use std::str::FromStr;
+
+pub(crate) use number_map::{NumberMap, mix};
+
+mod number_map;
 
 /// A text that is not an identifier of the expected kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

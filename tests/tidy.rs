@@ -202,7 +202,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sync",
         ],
     ),
-    ("carrier", &["limits"]),
+    ("carrier", &["limits", "tls"]),
     (
         "transport",
         &[

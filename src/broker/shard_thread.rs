@@ -17,10 +17,8 @@ use super::lines::Lines;
 use super::mailbox::{Mailbox, ToPeer};
 use super::request::{BrokerError, Published};
 use super::texts_thread::Wanted;
-use crate::engine::{
-    Counters, Event, ImagePart, Input, NumberMap, Output, PluginOut, Refusal, Reply, ReplyTo, Shard,
-};
-use crate::ids::{ConnId, FrameNo, ShardNo};
+use crate::engine::{Counters, Event, ImagePart, Input, Output, PluginOut, Refusal, Reply, ReplyTo, Shard};
+use crate::ids::{ConnId, FrameNo, NumberMap, ShardNo};
 use crate::storage::FrameEncoder;
 use crate::time::{Millis, UnixMs};
 

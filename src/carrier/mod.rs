@@ -1,6 +1,7 @@
 //! Carriers: batches of whole frames over a WebSocket or a QUIC stream, the same code at both ends. A leaf that broker connections and
 //! the client library share; it knows no frame, no peer and no credential.
 
+mod ahead;
 mod masks;
 #[cfg(feature = "quic")]
 mod quic;

@@ -15,9 +15,11 @@ use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, FrameHeader};
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
 use tokio_tungstenite::tungstenite::{Error, error::ProtocolError};
 
+use super::ahead::Ahead;
 use super::masks::{self, MASK_BYTES};
 use super::wire::{Fault, Step, Wire};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_BEFORE_LOGIN};
+use crate::tls::Readable;
 
 /// Bytes of pongs and close replies that may wait before reading stops.
 const REPLIES_BYTES_MAX: usize = 4 * 1024;
@@ -29,6 +31,8 @@ const OUT_BYTES_KEPT: usize = 512;
 /// One end of a WebSocket connection.
 pub(crate) struct WebSocket<S> {
     stream: S,
+    /// What was read of it and the context has not taken.
+    ahead: Ahead,
     context: WebSocketContext,
     /// A client's messages are.
     masks: bool,
@@ -36,11 +40,13 @@ pub(crate) struct WebSocket<S> {
     written: usize,
     progress: u64,
     replies: usize,
+    /// The last read found nothing: neither in the stream nor, whole, in what was read of it.
+    drained: bool,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocket<S> {
+impl<S: AsyncRead + AsyncWrite + Readable + Unpin + Send> WebSocket<S> {
     /// The server's end after its handshake; `part` was read behind the request. `read_buffer` bytes are held even
-    /// while it is idle, and are the most that one system call reads.
+    /// while it is idle; one system call reads as many, or [more](super::ahead).
     pub(crate) fn server(stream: S, part: Bytes, read_buffer: usize) -> WebSocket<S> {
         WebSocket::new(stream, part, read_buffer, Role::Server, FRAME_BYTES_MAX_BEFORE_LOGIN)
     }
@@ -60,7 +66,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocket<S> {
         // A copy of just its length: it may lie in a far larger buffer, which must not be kept as ours.
         let context = WebSocketContext::from_partially_read(part.to_vec(), role, Some(config));
         let masks = matches!(role, Role::Client);
-        WebSocket { stream, context, masks, out: Vec::new(), written: 0, progress: 0, replies: 0 }
+        let (ahead, out) = Default::default();
+        WebSocket { stream, ahead, context, masks, out, written: 0, progress: 0, replies: 0, drained: false }
     }
 
     /// The byte stream below, for who moves it between two steps.
@@ -89,9 +96,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocket<S> {
     }
 
     fn poll_read_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, Fault>> {
+        // A read in vain would write zeros over all of a buffer that nobody needs just now.
+        if self.drained && self.stream.poll_readable(cx).is_pending() {
+            return Poll::Pending;
+        }
         let before = self.out.len();
-        let result = self.context.read(&mut Io { stream: &mut self.stream, out: &mut self.out, cx });
+        let mut io = Io { stream: &mut self.stream, ahead: &mut self.ahead, out: &mut self.out, cx };
+        let result = self.context.read(&mut io);
         self.replies += self.out.len() - before;
+        self.drained = matches!(&result, Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock);
         Poll::Ready(match result {
             Ok(Message::Binary(frames)) => Ok(Step::Frames(frames)),
             Ok(Message::Text(_)) => Err(Fault::Text),
@@ -100,7 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocket<S> {
             }
             Err(Error::ConnectionClosed | Error::AlreadyClosed) => Ok(Step::Closed),
             Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Ok(Step::Closed),
-            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => return Poll::Pending,
+            Err(_) if self.drained => return Poll::Pending,
             Err(Error::Io(error)) => Err(lost(&error)),
             Err(Error::Capacity(_)) => Err(Fault::TooLong(self.frame_bytes_max())),
             Err(error) => Err(Fault::Malformed(error.to_string())),
@@ -130,7 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocket<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for WebSocket<S> {
+impl<S: AsyncRead + AsyncWrite + Readable + Unpin + Send> Wire for WebSocket<S> {
     async fn step(&mut self, read: bool) -> Result<Step, Fault> {
         poll_fn(|cx| self.poll_step(read, cx)).await
     }
@@ -186,9 +199,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for WebSocket<S> {
         let frame = CloseFrame { code: CloseCode::from(code), reason: reason.into() };
         let written = poll_fn(|cx| {
             if self.context.can_write() {
-                let _ = self
-                    .context
-                    .close(&mut Io { stream: &mut self.stream, out: &mut self.out, cx }, Some(frame.clone()));
+                let mut io = Io { stream: &mut self.stream, ahead: &mut self.ahead, out: &mut self.out, cx };
+                let _ = self.context.close(&mut io, Some(frame.clone()));
             }
             self.poll_write_out(cx)
         });
@@ -209,6 +221,7 @@ fn lost(error: &io::Error) -> Fault {
 /// What tungstenite reads from and writes to: the stream, and our buffer.
 struct Io<'a, 'c, S> {
     stream: &'a mut S,
+    ahead: &'a mut Ahead,
     out: &'a mut Vec<u8>,
     cx: &'a mut Context<'c>,
 }
@@ -216,7 +229,7 @@ struct Io<'a, 'c, S> {
 impl<S: AsyncRead + Unpin> Read for Io<'_, '_, S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut buffer = ReadBuf::new(buffer);
-        match Pin::new(&mut *self.stream).poll_read(self.cx, &mut buffer) {
+        match self.ahead.poll_read(self.stream, self.cx, &mut buffer) {
             Poll::Ready(Ok(())) => Ok(buffer.filled().len()),
             Poll::Ready(Err(error)) => Err(error),
             Poll::Pending => Err(ErrorKind::WouldBlock.into()),
@@ -249,6 +262,8 @@ mod tests {
         is_full: bool,
     }
 
+    impl Readable for Hoarder {}
+
     impl AsyncRead for Hoarder {
         fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
             Poll::Pending
@@ -277,6 +292,80 @@ mod tests {
         fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
             self.poll_flush(cx)
         }
+    }
+
+    /// Gives these bytes, and counts how often it is read.
+    #[derive(Default)]
+    struct Counting {
+        bytes: Vec<u8>,
+        reads: usize,
+    }
+
+    impl Readable for Counting {
+        fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if self.bytes.is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) }
+        }
+    }
+
+    impl AsyncRead for Counting {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            self.reads += 1;
+            if self.bytes.is_empty() {
+                return Poll::Pending;
+            }
+            buffer.put_slice(&std::mem::take(&mut self.bytes));
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Counting {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn nothing_is_read_in_vain_twice_and_nothing_is_left_unread() {
+        let frames = |wire: &mut WebSocket<Counting>| match wire.step(true).now_or_never() {
+            Some(Ok(Step::Frames(frames))) => Some(frames),
+            Some(other) => panic!("{other:?}"),
+            None => None,
+        };
+        let mut wire = WebSocket::client(Counting::default(), Bytes::new(), 1024);
+        assert!((0..3).all(|_| frames(&mut wire).is_none()));
+        assert_eq!(wire.stream.reads, 1);
+        // Two messages and a half: the second is read although the stream has nothing more.
+        wire.stream.bytes = b"\x82\x02ab\x82\x02cd\x82\x02e".to_vec();
+        assert_eq!((frames(&mut wire).unwrap(), frames(&mut wire).unwrap()), ("ab".into(), "cd".into()));
+        assert_eq!(wire.stream.reads, 2);
+        assert!((0..3).all(|_| frames(&mut wire).is_none()));
+        assert_eq!(wire.stream.reads, 3);
+        wire.stream.bytes = b"f".to_vec();
+        assert_eq!(frames(&mut wire).unwrap(), "ef");
+        assert_eq!(wire.stream.reads, 4);
+    }
+
+    #[test]
+    fn a_ping_is_answered_although_nothing_more_comes() {
+        let mut wire = WebSocket::client(Counting::default(), Bytes::new(), 1024);
+        assert!(wire.step(true).now_or_never().is_none());
+        wire.stream.bytes = b"\x89\x01x".to_vec();
+        assert!(matches!(wire.step(true).now_or_never(), Some(Ok(Step::Heard))));
+        let written = wire.progress();
+        assert!(wire.step(true).now_or_never().is_none());
+        assert!(wire.progress() > written && wire.unwritten() == 0);
     }
 
     #[test]

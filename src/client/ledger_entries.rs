@@ -43,9 +43,17 @@ impl Entries {
 
     /// Where it is, or where it would go.
     fn place_of(&self, seq: Seq) -> Result<usize, usize> {
-        match self.ring.back() {
-            Some((last, _)) if *last >= seq => self.ring.binary_search_by_key(&seq, |(seq, _)| *seq),
-            _ => Err(self.ring.len()),
+        let (Some((first, _)), Some((last, _))) = (self.ring.front(), self.ring.back()) else {
+            return Err(0);
+        };
+        if *last < seq {
+            Err(self.ring.len())
+        } else if *last == seq {
+            Ok(self.ring.len() - 1)
+        } else if *first == seq {
+            Ok(0)
+        } else {
+            self.ring.binary_search_by_key(&seq, |(seq, _)| *seq)
         }
     }
 }

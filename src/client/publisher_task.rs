@@ -3,7 +3,7 @@
 //! What must stay true: requests are sent in the order in which they came, and again, all that are unanswered, first
 //! thing on a new connection; each is answered to its caller exactly once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use super::order::Accepted;
 use super::publisher::{Pending, Shared, State, Subscription};
 use super::session::{End, GATHER_BYTES, Silence, send_frames};
 use super::socket::{Arrived, Socket, Target};
-use crate::ids::{CommandId, OrderId, Seq, ServerId, StoreId};
+use crate::ids::{CommandId, NumberMap, OrderId, Seq, ServerId, StoreId};
 use crate::limits::FRAME_BYTES_MAX;
 use crate::protocol::{
     CAPABILITIES, Code, CommandRef, Credential, EventPlace, List, PublisherHello, PublisherWelcome, Request,
@@ -34,7 +34,7 @@ pub(super) struct PublisherTask {
     connect_timeout: Duration,
     backoff: Backoff,
     /// Unanswered publishes by number.
-    waiting: HashMap<u64, Pending>,
+    waiting: NumberMap<u64, Pending>,
     events: Option<Follow>,
     session: Session,
     stopping: bool,
@@ -72,7 +72,7 @@ impl PublisherTask {
             target: Target::new(options.route())?,
             connect_timeout: options.connect_timeout,
             backoff: Backoff::new(options.backoff),
-            waiting: HashMap::new(),
+            waiting: NumberMap::default(),
             events: None,
             session: Session::default(),
             stopping: false,

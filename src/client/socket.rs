@@ -21,8 +21,8 @@ use crate::limits::FRAME_BYTES_MAX_BEFORE_LOGIN;
 use crate::tls::Trust;
 use crate::tls::{ClientTls, Stream};
 
-/// Bytes that one system call reads.
-const READ_BYTES: usize = 2 * 1024;
+/// Bytes that are held to read: a few small frames.
+const READ_BYTES: usize = 256;
 /// The close code of an orderly end: RFC 6455, section 7.4.1.
 const CLOSE_NORMAL: u16 = 1000;
 /// The scheme of URLs for QUIC.

@@ -4,9 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::harness::*;
-use super::hash::mix;
 use super::*;
-use crate::ids::{CommandId, ConnId, FrameNo, OrderId, ServerId, ShardNo};
+use crate::ids::{CommandId, ConnId, FrameNo, OrderId, ServerId, ShardNo, mix};
 use crate::time::{Millis, UnixMs};
 
 const SERVERS: [ServerId; 3] = [ServerId(1), ServerId(2), ServerId(3)];

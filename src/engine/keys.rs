@@ -77,8 +77,7 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::hash::mix;
-    use crate::ids::{OrderId, StoreId};
+    use crate::ids::{OrderId, StoreId, mix};
 
     const ORDER: OrderId = OrderId { store: StoreId(1), seq: Seq(64) };
 

@@ -8,7 +8,6 @@ mod command;
 mod counters;
 mod desk;
 mod dispatch;
-mod hash;
 mod io;
 mod keys;
 mod lane;
@@ -37,7 +36,6 @@ mod wheel;
 
 pub use crate::ids::Seq;
 pub use counters::Counters;
-pub(crate) use hash::NumberMap;
 pub use io::*;
 pub use lent_desk::LentDesk;
 pub use settings::Settings;

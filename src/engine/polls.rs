@@ -1,9 +1,8 @@
 //! The pace of a server that polls: when it is told to come again, and until when it counts as online. Must never
 //! look at a queue.
 
-use super::hash::mix;
 use super::wheel::TimerId;
-use crate::ids::ServerId;
+use crate::ids::{ServerId, mix};
 use crate::time::{Millis, UnixMs};
 
 /// A server that polls.

@@ -2,7 +2,6 @@
 
 use std::ops::RangeInclusive;
 
-use super::hash::NumberMap;
 use super::io::{ServerRow, ServerState, Status};
 use super::lane::Lane;
 use super::lease::Leases;
@@ -11,7 +10,7 @@ use super::polling::Poll;
 use super::polls::Poller;
 use super::session::Session;
 use super::texts::Copied;
-use crate::ids::{Seq, ServerId, StoreId};
+use crate::ids::{NumberMap, Seq, ServerId, StoreId};
 use crate::time::UnixMs;
 
 /// One server.

@@ -7,7 +7,6 @@ use super::checkpoint::Checkpoint;
 use super::command::Command;
 use super::counters::Counters;
 use super::desk::Desk;
-use super::hash::NumberMap;
 use super::io::{Change, Handover, Input, Output};
 use super::outbox::{Held, Outbox};
 use super::server::Servers;
@@ -16,7 +15,7 @@ use super::slab::Slab;
 use super::sweep::Sweep;
 use super::timers::Timer;
 use super::wheel::Wheel;
-use crate::ids::{CommandId, FrameNo, Seq, ServerId, ShardNo, StoreId};
+use crate::ids::{CommandId, FrameNo, NumberMap, Seq, ServerId, ShardNo, StoreId};
 use crate::time::UnixMs;
 
 /// One shard of the broker: a state machine that is stepped by one thread.

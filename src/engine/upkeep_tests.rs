@@ -2,7 +2,7 @@
 
 use super::harness::*;
 use super::*;
-use crate::ids::{ConnId, OrderId, ServerId, StoreId};
+use crate::ids::{ConnId, OrderId, ServerId, StoreId, mix};
 use crate::time::{Millis, UnixMs};
 
 #[test]
@@ -265,7 +265,7 @@ fn keys_whose_time_is_over_leave_memory() {
     let mut desk = rig.shard.lend_desk();
     for key in 0..100_000 {
         let order = OrderId { store: STORE, seq: Seq(64) };
-        let digest = KeyDigest { key: hash::mix(key), body: 1 };
+        let digest = KeyDigest { key: mix(key), body: 1 };
         desk.restore_key(KeyRow { digest, order, at: UnixMs(rig.now) });
     }
     rig.shard.take_back(desk);

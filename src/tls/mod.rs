@@ -37,7 +37,7 @@ pub(crate) use quic::QuicTls;
 pub(crate) use returning::ReturningTls;
 pub use server::ServerTls;
 pub use sessions::SessionClock;
-pub(crate) use stream::Stream;
+pub(crate) use stream::{Readable, Stream};
 
 /// What is spoken inside TLS on TCP.
 const ALPN_HTTP: &[u8] = b"http/1.1";

@@ -76,6 +76,25 @@ impl Stream {
     }
 }
 
+/// A byte stream that knows whether there may be something to read.
+pub(crate) trait Readable {
+    /// Ready when a read may find something; asked only after one that found nothing. A stream that does not know is always ready.
+    fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Readable for Stream {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A read that found nothing has left nothing decrypted behind either.
+        let socket = match self {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(stream) => stream.get_mut().0,
+        };
+        socket.tcp()?.poll_read_ready(cx)
+    }
+}
+
 impl From<TcpStream> for Stream {
     fn from(socket: TcpStream) -> Stream {
         Stream::Plain(socket.into())

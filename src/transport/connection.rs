@@ -369,6 +369,7 @@ mod tests {
     use crate::carrier::WebSocket;
     use crate::credentials::HashCost;
     use crate::ids::StoreId;
+    use crate::tls::Readable;
 
     #[test]
     fn messages_hold_whole_frames() {
@@ -393,6 +394,8 @@ mod tests {
     fn pongs() -> tokio::io::Repeat {
         tokio::io::repeat(0x8a)
     }
+
+    impl<R> Readable for Babbler<R> {}
 
     impl<R: AsyncRead + Unpin> AsyncRead for Babbler<R> {
         fn poll_read(

@@ -30,8 +30,8 @@ use crate::carrier::WebSocket;
 use crate::priority;
 use crate::tls::Stream;
 
-/// Bytes that one system call reads from a plugin; it is held while the connection is idle.
-const PLUGIN_READ_BYTES: usize = 2 * 1024;
+/// Bytes that are held to read from a plugin, also while it is idle: a few small frames.
+const PLUGIN_READ_BYTES: usize = 256;
 /// Bytes that one system call reads from a publisher; there are few of them.
 const PUBLISHER_READ_BYTES: usize = 16 * 1024;
 /// The pause after a failed accept, so that a process without descriptors does not spin.

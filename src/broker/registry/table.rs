@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 
-use crate::engine::NumberMap;
+use crate::ids::NumberMap;
 
 /// Parts. A power of two; with a million rows a change copies 4,000 of them.
 const PARTS: usize = 256;

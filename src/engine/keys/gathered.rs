@@ -43,9 +43,8 @@ impl Gathered {
 mod tests {
     use super::super::DAY;
     use super::*;
-    use crate::engine::hash::mix;
     use crate::engine::io::KeyDigest;
-    use crate::ids::{OrderId, Seq, StoreId};
+    use crate::ids::{OrderId, Seq, StoreId, mix};
     use crate::time::UnixMs;
 
     fn row(key: u64, body: u64, at: u64) -> KeyRow {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::hash::mix;
+use crate::ids::mix;
 
 fn entry(number: u64) -> Entry {
     Entry { body: number, seq: Seq(number + 1) }

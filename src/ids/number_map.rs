@@ -1,10 +1,10 @@
-//! Hashers for numbers that no attacker chooses, and the one mixing function. Must never hash text.
+//! Maps by numbers that no attacker chooses, and the one mixing function. Must never hash text.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// Spreads the bits of a number (the finalizer of splitmix64).
-pub(super) fn mix(number: u64) -> u64 {
+pub(crate) fn mix(number: u64) -> u64 {
     let mut x = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -32,5 +32,5 @@ impl Hasher for NumberHasher {
     }
 }
 
-/// A map by numbers that the broker itself gives out.
+/// A map by numbers that who keeps it gives out itself.
 pub(crate) type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;

@@ -1,0 +1,134 @@
+//! What one system call has read ahead of who asks. The reader of messages is given a few bytes at a time: it writes zeros over all the
+//! room that it has for a read before each, and holds that room while it is idle. Knows no message.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, ReadBuf};
+
+/// Bytes that one system call reads at the least.
+const READ_BYTES: usize = 2 * 1024;
+/// Capacity that is kept while nothing is left.
+const BYTES_KEPT: usize = 256;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Ahead {
+    bytes: Vec<u8>,
+    taken: usize,
+}
+
+impl Ahead {
+    /// As the stream's own; nothing is left here where it is pending.
+    pub(super) fn poll_read<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let stream = Pin::new(stream);
+        if !self.bytes.is_empty() {
+            self.give(into);
+            return Poll::Ready(Ok(()));
+        }
+        if into.remaining() >= READ_BYTES {
+            return stream.poll_read(cx, into);
+        }
+        let mut room = [MaybeUninit::uninit(); READ_BYTES];
+        let mut read = ReadBuf::uninit(&mut room);
+        ready!(stream.poll_read(cx, &mut read))?;
+        let (first, later) = read.filled().split_at(read.filled().len().min(into.remaining()));
+        into.put_slice(first);
+        self.bytes.extend_from_slice(later);
+        Poll::Ready(Ok(()))
+    }
+
+    fn give(&mut self, into: &mut ReadBuf<'_>) {
+        let left = &self.bytes[self.taken..];
+        let count = left.len().min(into.remaining());
+        into.put_slice(&left[..count]);
+        self.taken += count;
+        if self.taken == self.bytes.len() {
+            self.taken = 0;
+            self.bytes.clear();
+            if self.bytes.capacity() > BYTES_KEPT {
+                self.bytes = Vec::new();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Gives pieces of these lengths, one a read.
+    struct Pieces {
+        pieces: Vec<Vec<u8>>,
+        reads: usize,
+    }
+
+    impl AsyncRead for Pieces {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            self.reads += 1;
+            let Some(piece) = self.pieces.first_mut() else { return Poll::Pending };
+            let later = piece.split_off(piece.len().min(buffer.remaining()));
+            buffer.put_slice(piece);
+            *piece = later;
+            if piece.is_empty() {
+                self.pieces.remove(0);
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn read(ahead: &mut Ahead, stream: &mut Pieces, room: usize) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; room];
+        let mut into = ReadBuf::new(&mut bytes);
+        let poll = std::future::poll_fn(|cx| ahead.poll_read(stream, cx, &mut into));
+        poll.now_or_never()?.unwrap();
+        let count = into.filled().len();
+        bytes.truncate(count);
+        Some(bytes)
+    }
+
+    #[test]
+    fn small_reads_share_a_system_call() {
+        let mut stream = Pieces { pieces: vec![vec![7; 1000]], reads: 0 };
+        let mut ahead = Ahead::default();
+        for _ in 0..10 {
+            assert_eq!(read(&mut ahead, &mut stream, 100), Some(vec![7; 100]));
+        }
+        assert_eq!((stream.reads, ahead.bytes.capacity()), (1, 0), "what was held is given back");
+        assert_eq!(read(&mut ahead, &mut stream, 100), None);
+    }
+
+    proptest! {
+        #[test]
+        fn every_byte_comes_once_and_in_order(
+            lengths in prop::collection::vec(1..5_000_usize, 0..6),
+            rooms in prop::collection::vec(1..4_000_usize, 1..5),
+        ) {
+            let all: Vec<u8> = (0..lengths.iter().sum::<usize>()).map(|place| place as u8).collect();
+            let mut rest = &all[..];
+            let pieces = lengths.iter().map(|length| rest.split_off(..*length).unwrap().to_vec()).collect();
+            let (mut stream, mut ahead) = (Pieces { pieces, reads: 0 }, Ahead::default());
+            let mut found = Vec::new();
+            for room in rooms.iter().cycle() {
+                let Some(bytes) = read(&mut ahead, &mut stream, *room) else { break };
+                prop_assert!(!bytes.is_empty() && bytes.len() <= *room);
+                found.extend(bytes);
+            }
+            prop_assert_eq!(found, all);
+        }
+    }
+}
