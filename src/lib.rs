@@ -6,7 +6,8 @@
 //! ids, time, limits  <-  protocol  <-  engine  <-  storage  <-  broker  <-  {transport, http}  <-  cli, main
 //!                        client stands on protocol alone (and ids, time, limits); cli drives it
 //!                        load knows of no system that it measures; cli and benches/peers implement its trait for some
-//! config, credentials, telemetry, priority, pace, sync, carrier, tls, values, progress: leaves for the I/O layers; transport and client share the last three
+//! config, credentials, telemetry, priority, pace, sync, tls, values, progress: leaves for the I/O layers; transport and client share the last three,
+//!                        and carrier, which stands on tls
 //! ```
 //!
 //! | folder | kind | owns |

@@ -1,5 +1,5 @@
-//! Carriers: batches of whole frames over a WebSocket or a QUIC stream, the same code at both ends. A leaf that broker connections and
-//! the client library share; it knows no frame, no peer and no credential.
+//! Carriers: batches of whole frames over a WebSocket or a QUIC stream, the same code at both ends. It stands on `tls` alone;
+//! broker connections and the client library share it. It knows no frame, no peer and no credential.
 
 mod ahead;
 mod masks;

@@ -1,7 +1,7 @@
 //! WebSocket messages to batches of frames and back: small buffers while idle, one write for all that waits.
 //!
 //! Reading, control frames and the closing handshake are tungstenite's. What we send is appended to one buffer
-//! and written from there, so that a connection keeps no more than its read buffer once everything is written.
+//! and written from there, so that a connection keeps little more than its read buffer once everything is read and written.
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, Read, Write};
@@ -45,8 +45,8 @@ pub(crate) struct WebSocket<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Readable + Unpin + Send> WebSocket<S> {
-    /// The server's end after its handshake; `part` was read behind the request. `read_buffer` bytes are held even
-    /// while it is idle; one system call reads as many, or [more](super::ahead).
+    /// The server's end after its handshake; `part` was read behind the request. `read_buffer` bytes are held from
+    /// the start, also while it is idle; one system call reads as many, or [more](super::ahead).
     pub(crate) fn server(stream: S, part: Bytes, read_buffer: usize) -> WebSocket<S> {
         WebSocket::new(stream, part, read_buffer, Role::Server, FRAME_BYTES_MAX_BEFORE_LOGIN)
     }
@@ -262,7 +262,11 @@ mod tests {
         is_full: bool,
     }
 
-    impl Readable for Hoarder {}
+    impl Readable for Hoarder {
+        fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<()> {
+            Poll::Ready(())
+        }
+    }
 
     impl AsyncRead for Hoarder {
         fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -302,8 +306,8 @@ mod tests {
     }
 
     impl Readable for Counting {
-        fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            if self.bytes.is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) }
+        fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<()> {
+            if self.bytes.is_empty() { Poll::Pending } else { Poll::Ready(()) }
         }
     }
 

@@ -21,7 +21,7 @@ use crate::limits::FRAME_BYTES_MAX_BEFORE_LOGIN;
 use crate::tls::Trust;
 use crate::tls::{ClientTls, Stream};
 
-/// Bytes that are held to read: a few small frames.
+/// Bytes that are held to read from the start: a few small frames.
 const READ_BYTES: usize = 256;
 /// The close code of an orderly end: RFC 6455, section 7.4.1.
 const CLOSE_NORMAL: u16 = 1000;

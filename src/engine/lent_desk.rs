@@ -15,8 +15,9 @@ pub struct LentDesk {
 }
 
 impl LentDesk {
-    pub(super) fn new(desk: Desk) -> LentDesk {
-        LentDesk { desk, gathered: Gathered::default() }
+    /// One of so many that are lent at a time.
+    pub(super) fn new(desk: Desk, desks: u16) -> LentDesk {
+        LentDesk { desk, gathered: Gathered::new(desks) }
     }
 
     pub(super) fn into_desk(mut self) -> Desk {
@@ -24,9 +25,9 @@ impl LentDesk {
         self.desk
     }
 
-    /// Puts what is gathered where it belongs, which otherwise whoever takes the desk back has to wait for.
+    /// All is restored: puts what is gathered where it belongs, which otherwise whoever takes the desk back has to wait for.
     pub fn settle(&mut self) {
-        self.gathered.pour(&mut self.desk.keys);
+        self.gathered.end(&mut self.desk.keys);
     }
 
     /// A remembered idempotency key of one of its stores.

@@ -54,7 +54,7 @@ impl Shard {
 
     /// Lends its desk, so that another thread can restore that beside the queues. Until it is back, an empty one stands in.
     pub fn lend_desk(&mut self) -> LentDesk {
-        LentDesk::new(std::mem::replace(&mut self.desk, Desk::new(self.no)))
+        LentDesk::new(std::mem::replace(&mut self.desk, Desk::new(self.no)), self.shards)
     }
 
     /// Takes its desk back: before [`Shard::restore_done`].

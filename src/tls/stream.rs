@@ -78,20 +78,21 @@ impl Stream {
 
 /// A byte stream that knows whether there may be something to read.
 pub(crate) trait Readable {
-    /// Ready when a read may find something; asked only after one that found nothing. A stream that does not know is always ready.
-    fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
+    /// Ready when a read may find something, an end or an error; asked only after one that found nothing.
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
 impl Readable for Stream {
-    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // A read that found nothing has left nothing decrypted behind either.
         let socket = match self {
             Stream::Plain(socket) => socket,
             Stream::Tls(stream) => stream.get_mut().0,
         };
-        socket.tcp()?.poll_read_ready(cx)
+        match socket.tcp() {
+            Ok(tcp) => tcp.poll_read_ready(cx).map(drop),
+            Err(_) => Poll::Ready(()),
+        }
     }
 }
 

@@ -395,7 +395,11 @@ mod tests {
         tokio::io::repeat(0x8a)
     }
 
-    impl<R> Readable for Babbler<R> {}
+    impl<R> Readable for Babbler<R> {
+        fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<()> {
+            Poll::Ready(())
+        }
+    }
 
     impl<R: AsyncRead + Unpin> AsyncRead for Babbler<R> {
         fn poll_read(

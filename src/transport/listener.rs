@@ -30,9 +30,9 @@ use crate::carrier::WebSocket;
 use crate::priority;
 use crate::tls::Stream;
 
-/// Bytes that are held to read from a plugin, also while it is idle: a few small frames.
+/// Bytes that are held to read from a plugin from the start, also while it is idle: a few small frames.
 const PLUGIN_READ_BYTES: usize = 256;
-/// Bytes that one system call reads from a publisher; there are few of them.
+/// Bytes that one system call reads from a publisher at the most; there are few of them.
 const PUBLISHER_READ_BYTES: usize = 16 * 1024;
 /// The pause after a failed accept, so that a process without descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -9,20 +9,26 @@ use crate::engine::io::KeyRow;
 
 /// Upper bits by which they are gathered: so many lists can be written to in turn while a processor holds the ends of all.
 const BITS: u32 = 10;
-/// Keys that are gathered at most: some hundred for each list. They take 20 MiB.
-const KEYS_MAX: usize = 512 * 1024;
+/// Keys that are gathered at most, by all desks: some hundred for each list. With the room of their lists they take 20 MiB.
+const KEYS_MAX: usize = 256 * 1024;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::engine) struct Gathered {
     lists: Vec<Vec<KeyRow>>,
     len: usize,
+    max: usize,
 }
 
 impl Gathered {
+    /// For one desk of so many.
+    pub(in crate::engine) fn new(desks: u16) -> Gathered {
+        Gathered { lists: Vec::new(), len: 0, max: KEYS_MAX / usize::from(desks) }
+    }
+
     /// Adds one; `keys` gets all of them when they are many. Of two of one day with the same key the later one counts.
     pub(in crate::engine) fn push(&mut self, row: KeyRow, keys: &mut Keys) {
-        if self.len == KEYS_MAX {
+        if self.len == self.max {
             self.pour(keys);
         }
         if self.lists.is_empty() {
@@ -32,10 +38,20 @@ impl Gathered {
         self.len += 1;
     }
 
-    /// Gives all that are left to `keys`.
-    pub(in crate::engine) fn pour(&mut self, keys: &mut Keys) {
-        self.lists.iter_mut().flat_map(|list| list.drain(..)).for_each(|row| keys.insert(row));
+    /// Gives all that are left to `keys`; there may be more.
+    fn pour(&mut self, keys: &mut Keys) {
+        // From all over a table in turn, as keys come one by one: its buckets are halved in an order that counts on that.
+        for turn in 0..self.lists.len() {
+            let list = turn.reverse_bits() >> (usize::BITS - BITS);
+            self.lists[list].drain(..).for_each(|row| keys.insert(row));
+        }
         self.len = 0;
+    }
+
+    /// Gives all that are left to `keys`: there are no more.
+    pub(in crate::engine) fn end(&mut self, keys: &mut Keys) {
+        self.pour(keys);
+        self.lists = Vec::new();
     }
 }
 
@@ -54,23 +70,23 @@ mod tests {
 
     #[test]
     fn all_of_them_get_there_and_the_later_one_counts() {
-        let (mut gathered, mut keys, mut one_by_one) =
-            (Gathered::default(), Keys::default(), Keys::default());
-        let count = KEYS_MAX as u64 + 1000;
+        let (mut gathered, mut keys, mut one_by_one) = (Gathered::new(4), Keys::default(), Keys::default());
+        let most = KEYS_MAX / 4;
+        let count = most as u64 + 1000;
         let rows = (0..count).chain(0..50).zip(0..).map(|(key, body)| row(key, body, key % 3 * DAY));
         for row in rows {
             gathered.push(row, &mut keys);
             one_by_one.insert(row);
         }
-        assert_eq!(keys.len(), KEYS_MAX, "once there were so many");
-        gathered.pour(&mut keys);
-        assert_eq!((keys.len(), keys.bytes()), (one_by_one.len(), one_by_one.bytes()));
+        assert_eq!(keys.len(), most, "once there were so many");
+        gathered.end(&mut keys);
+        assert_eq!(keys.len(), one_by_one.len());
+        let (bytes, usual) = (keys.bytes() as f64, one_by_one.bytes() as f64);
+        assert!((0.99..1.01).contains(&(bytes / usual)), "{bytes} bytes, {usual} one by one");
         for key in (0..count).map(mix) {
             assert!(keys.find(key).is_some() && keys.find(key) == one_by_one.find(key));
         }
         assert_eq!(keys.find(mix(7)), Some((count + 7, Seq(64 + 7))));
-        let (len, bytes) = (keys.len(), keys.bytes());
-        gathered.pour(&mut keys);
-        assert_eq!((keys.len(), keys.bytes()), (len, bytes), "none is left");
+        assert!(gathered.lists.is_empty() && gathered.len == 0, "nothing is left, and no room for it");
     }
 }
