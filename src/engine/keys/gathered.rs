@@ -9,8 +9,8 @@ use crate::engine::io::KeyRow;
 
 /// Upper bits by which they are gathered: so many lists can be written to in turn while a processor holds the ends of all.
 const BITS: u32 = 10;
-/// Keys that are gathered at most, by all desks: some hundred for each list. With the room of their lists they take 20 MiB.
-const KEYS_MAX: usize = 256 * 1024;
+/// Keys that are gathered at most, by all desks: some hundred for each list. With the room of their lists they take 40 MiB.
+const KEYS_MAX: usize = 512 * 1024;
 
 /// See the module.
 #[derive(Debug)]
@@ -40,11 +40,7 @@ impl Gathered {
 
     /// Gives all that are left to `keys`; there may be more.
     fn pour(&mut self, keys: &mut Keys) {
-        // From all over a table in turn, as keys come one by one: its buckets are halved in an order that counts on that.
-        for turn in 0..self.lists.len() {
-            let list = turn.reverse_bits() >> (usize::BITS - BITS);
-            self.lists[list].drain(..).for_each(|row| keys.insert(row));
-        }
+        self.lists.iter_mut().flat_map(|list| list.drain(..)).for_each(|row| keys.insert(row));
         self.len = 0;
     }
 
