@@ -71,16 +71,17 @@ impl Ahead {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use futures_util::FutureExt;
     use proptest::prelude::*;
 
     use super::*;
 
-    /// Gives pieces of these lengths, one a read.
-    struct Pieces {
-        pieces: Vec<Vec<u8>>,
-        reads: usize,
+    /// Gives these pieces, one a read or less, and counts how often it is read.
+    #[derive(Default)]
+    pub(in crate::carrier) struct Pieces {
+        pub(in crate::carrier) pieces: Vec<Vec<u8>>,
+        pub(in crate::carrier) reads: usize,
     }
 
     impl AsyncRead for Pieces {

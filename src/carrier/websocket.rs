@@ -252,6 +252,7 @@ impl<S> Write for Io<'_, '_, S> {
 mod tests {
     use futures_util::FutureExt;
 
+    use super::super::ahead::tests::Pieces;
     use super::*;
 
     /// Takes every byte and sends none before it is flushed, as TLS does over a full socket.
@@ -298,35 +299,13 @@ mod tests {
         }
     }
 
-    /// Gives these bytes, and counts how often it is read.
-    #[derive(Default)]
-    struct Counting {
-        bytes: Vec<u8>,
-        reads: usize,
-    }
-
-    impl Readable for Counting {
+    impl Readable for Pieces {
         fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<()> {
-            if self.bytes.is_empty() { Poll::Pending } else { Poll::Ready(()) }
+            if self.pieces.is_empty() { Poll::Pending } else { Poll::Ready(()) }
         }
     }
 
-    impl AsyncRead for Counting {
-        fn poll_read(
-            mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            buffer: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
-            self.reads += 1;
-            if self.bytes.is_empty() {
-                return Poll::Pending;
-            }
-            buffer.put_slice(&std::mem::take(&mut self.bytes));
-            Poll::Ready(Ok(()))
-        }
-    }
-
-    impl AsyncWrite for Counting {
+    impl AsyncWrite for Pieces {
         fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
             Poll::Ready(Ok(bytes.len()))
         }
@@ -342,30 +321,30 @@ mod tests {
 
     #[test]
     fn nothing_is_read_in_vain_twice_and_nothing_is_left_unread() {
-        let frames = |wire: &mut WebSocket<Counting>| match wire.step(true).now_or_never() {
+        let frames = |wire: &mut WebSocket<Pieces>| match wire.step(true).now_or_never() {
             Some(Ok(Step::Frames(frames))) => Some(frames),
             Some(other) => panic!("{other:?}"),
             None => None,
         };
-        let mut wire = WebSocket::client(Counting::default(), Bytes::new(), 1024);
+        let mut wire = WebSocket::client(Pieces::default(), Bytes::new(), 1024);
         assert!((0..3).all(|_| frames(&mut wire).is_none()));
         assert_eq!(wire.stream.reads, 1);
         // Two messages and a half: the second is read although the stream has nothing more.
-        wire.stream.bytes = b"\x82\x02ab\x82\x02cd\x82\x02e".to_vec();
+        wire.stream.pieces = vec![b"\x82\x02ab\x82\x02cd\x82\x02e".to_vec()];
         assert_eq!((frames(&mut wire).unwrap(), frames(&mut wire).unwrap()), ("ab".into(), "cd".into()));
         assert_eq!(wire.stream.reads, 2);
         assert!((0..3).all(|_| frames(&mut wire).is_none()));
         assert_eq!(wire.stream.reads, 3);
-        wire.stream.bytes = b"f".to_vec();
+        wire.stream.pieces = vec![b"f".to_vec()];
         assert_eq!(frames(&mut wire).unwrap(), "ef");
         assert_eq!(wire.stream.reads, 4);
     }
 
     #[test]
     fn a_ping_is_answered_although_nothing_more_comes() {
-        let mut wire = WebSocket::client(Counting::default(), Bytes::new(), 1024);
+        let mut wire = WebSocket::client(Pieces::default(), Bytes::new(), 1024);
         assert!(wire.step(true).now_or_never().is_none());
-        wire.stream.bytes = b"\x89\x01x".to_vec();
+        wire.stream.pieces = vec![b"\x89\x01x".to_vec()];
         assert!(matches!(wire.step(true).now_or_never(), Some(Ok(Step::Heard))));
         let written = wire.progress();
         assert!(wire.step(true).now_or_never().is_none());
