@@ -106,7 +106,7 @@ pub(super) mod tests {
         let mut bytes = vec![0; room];
         let mut into = ReadBuf::new(&mut bytes);
         let poll = std::future::poll_fn(|cx| ahead.poll_read(stream, cx, &mut into));
-        poll.now_or_never()?.unwrap();
+        poll.now_or_never()?.expect("pieces are no errors");
         let count = into.filled().len();
         bytes.truncate(count);
         Some(bytes)
@@ -132,7 +132,7 @@ pub(super) mod tests {
         ) {
             let all: Vec<u8> = (0..lengths.iter().sum::<usize>()).map(|place| place as u8).collect();
             let mut rest = &all[..];
-            let pieces = lengths.iter().map(|length| rest.split_off(..*length).unwrap().to_vec()).collect();
+            let pieces = lengths.iter().map(|length| rest.split_off(..*length).expect("all have these lengths").to_vec()).collect();
             let (mut stream, mut ahead) = (Pieces { pieces, reads: 0 }, Ahead::default());
             let mut found = Vec::new();
             for room in rooms.iter().cycle() {
