@@ -119,6 +119,15 @@ fn text(value: &Value) -> &str {
     value.as_str().expect("a text")
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_broker_that_has_started_gets_no_more_huge_pages() {
+    let broker = Broker::start();
+    let status = format!("/proc/{}/status", broker.process.id());
+    let status = std::fs::read_to_string(status).expect("the status of a process");
+    assert!(status.contains("THP_enabled:\t0"), "{status}");
+}
+
 #[test]
 fn orders_are_published_shown_cancelled_and_followed() {
     let broker = Broker::start();

@@ -15,6 +15,7 @@ mod demo;
 mod events;
 mod exit;
 mod https;
+mod huge_pages;
 mod node;
 mod open_files;
 mod output;

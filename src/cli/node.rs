@@ -6,6 +6,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::exit::{CliError, Exit};
+use super::huge_pages;
 use crate::broker::{self, Running};
 use crate::http::{HttpState, router};
 use crate::storage::StorageError;
@@ -36,6 +37,7 @@ impl Node {
         let running = started
             .map_err(|error| CliError::new(Exit::Storage, error.to_string()))?
             .map_err(storage_failed)?;
+        huge_pages::no_more();
         let handle = running.handle().clone();
         let (shutdown, stopping) = watch::channel(false);
         let routes = router(HttpState::new(handle.clone()));

@@ -106,7 +106,7 @@ settings! {
     server_calls_per_second: u64 = "50", K::number(0, 1_000_000, "calls a second");
     /// How long ended commands and their orders stay readable.
     retention_days: u64 = "30", K::number(crate::limits::RETENTION_DAYS_MIN, 3650, "days");
-    /// How long an idempotency key is remembered; at most `retention_days`. Each takes about 27 bytes of memory.
+    /// How long an idempotency key is remembered; at most `retention_days`. Each takes about 19 bytes of memory.
     idempotency_days: u64 = "8", K::number(7, 365, "days");
     /// How long a record of the audit trail is kept; also bounded by rows, the oldest go first.
     audit_days: u64 = "365", K::number(1, 3650, "days");

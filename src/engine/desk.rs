@@ -104,12 +104,12 @@ impl Shard {
 
     /// What was answered under the same key; `None` = the key is new.
     fn known_order(&self, store: StoreId, digest: KeyDigest) -> Option<Result<Reply, Refusal>> {
-        let (body, seq) = self.desk.keys.find(digest.key)?;
-        if body != digest.body {
+        let known = self.desk.keys.find(digest)?;
+        if !known.same_body {
             return Some(Err(Refusal::KeyConflict));
         }
-        let order = OrderId { store, seq };
-        Some(Ok(match self.desk.orders.find(seq) {
+        let order = OrderId { store, seq: known.seq };
+        Some(Ok(match self.desk.orders.find(order.seq) {
             Some(row) => Reply::Published { order, replayed: true, commands: row.commands },
             None => Reply::PublishedAtRest { order },
         }))

@@ -270,7 +270,7 @@ fn keys_whose_time_is_over_leave_memory() {
     }
     rig.shard.take_back(desk);
     let before = rig.shard.counters();
-    assert!(before.keys == 100_000 && before.keys_bytes > 2_400_000, "{before:?}");
+    assert!(before.keys == 100_000 && before.keys_bytes > 1_600_000, "{before:?}");
     rig.now += 10 * 24 * 3600 * 1000;
     rig.step(Input::Tick);
     let after = rig.shard.counters();

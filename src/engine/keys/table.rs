@@ -1,108 +1,151 @@
-//! Fingerprints and what they stand for, in small buckets. Grows by one bucket at a time, so that no step moves more
-//! than the keys of two, and from some 50,000 keys on each takes the same memory however many there are. Must never be given
-//! keys that somebody can choose: it does not hash them.
+//! Fingerprints and what they stand for, in small buckets. Grows by one bucket at a time, so that no step moves more than the keys
+//! of one, and from some 50,000 keys on each takes the same memory however many there are. Must never be given keys that
+//! somebody can choose: it does not hash them.
 //!
-//! Which bucket a key is in goes by spiral storage (G. N. Martin, 1979). `2^x`, for the `x` between 0 and 1 that the key's upper
-//! half says, is written in binary, and as many of its digits are taken as make one of the numbers from `count` to
-//! `2 * count - 1`. The first of these buckets has twice as many keys as the last one, and when it is halved, into `2 * count` and
-//! `2 * count + 1`, that is so again: at any time there are buckets of each size in the same shares. In linear hashing all
-//! buckets are of one size whenever their number is a power of two, and so all of their allocations are full at one time and half
-//! empty at another.
+//! Which bucket a key is in goes by linear hashing (W. Litwin, 1980) over the key's upper half: as a fraction it lies in one of
+//! the spans into which the numbers from 1 to 2 are cut, and with each bucket more the next span in their order is cut in two.
 //!
-//! Within a bucket keys lie as they came, in two columns: the lower halves, which are looked through whole, and what is beside
-//! them, which is looked at only where the lower half is the right one. So a key that is new costs a few lines of memory: those of
-//! the halves, and the last one of each column.
+//! A bucket is a list of blocks, all of one size, which lie side by side in large pieces of memory: what a bucket gives back
+//! another one takes, and an allocator that rounds sizes up and keeps notes of each small block has no part in it. Within a block keys
+//! lie as they came, in two columns: the lower halves, which are looked through whole, and what is beside them, which is
+//! looked at only where the lower half is the right one. So a key that is new costs a few lines of memory: the bucket's, one of each of
+//! its blocks, and its own.
 
+use std::collections::BTreeMap;
+
+use super::chunked::Chunked;
 use crate::ids::Seq;
 
-/// Keys of a bucket on average; about half as many more are in the one that is halved next.
+/// Keys of a bucket on average; one that is cut in two next has up to twice as many.
 const BUCKET_KEYS: usize = 64;
-/// Buckets of a chunk: one list of all buckets would be a pause whenever it is copied to grow.
-const CHUNK_BUCKETS: usize = 1024;
-/// Room of a bucket's first allocations.
-const KEYS_LEAST: usize = 8;
-/// Up to so many the room is doubled: a bucket that was made by halving another has as many from the start.
-const KEYS_DOUBLED: usize = 32;
+/// Keys of a block: as many lower halves as a line of memory has.
+const BLOCK_KEYS: usize = 16;
+/// Blocks of a bucket: as many numbers of theirs as a line has, beside the length.
+const BLOCKS_MAX: usize = 15;
 
-/// What a key stands for.
+/// Bits of a seq that are kept: the others are the same for all keys of a table.
+pub(super) const SEQ_BITS: u32 = 36;
+/// Bits of a body's fingerprint that are kept.
+pub(super) const BODY_BITS: u32 = 28;
+/// Seqs of a number of [`Beside`] that lie in the one with the body.
+const SEQ_UPPER_BITS: u32 = SEQ_BITS - u32::BITS;
+const _: () = assert!(BODY_BITS + SEQ_UPPER_BITS == u32::BITS);
+
+/// What a key stands for, in as many bits as are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
-    pub(super) body: u64,
+    pub(super) body: u32,
     pub(super) seq: Seq,
 }
 
-/// Keys and what they stand for.
-#[derive(Debug, Default)]
-struct Bucket {
-    /// The keys' lower halves.
-    lower: Vec<u32>,
-    /// What is beside them, in the same order.
-    beside: Vec<Beside>,
-}
-
 /// The upper half of a key and its entry, in parts of four bytes, so that no byte is left empty.
-#[derive(Debug, Clone, Copy)]
-struct Beside([u32; 5]);
-
-const LOWER_BYTES: usize = size_of::<u32>();
-const BESIDE_BYTES: usize = size_of::<Beside>();
-const _: () = assert!(LOWER_BYTES + BESIDE_BYTES == 24);
+#[derive(Debug, Clone, Copy, Default)]
+struct Beside([u32; 3]);
 
 impl Beside {
     fn new(key: u64, entry: Entry) -> Beside {
-        let (body, seq) = (entry.body, entry.seq.0);
-        Beside([upper(key), lower(body), upper(body), lower(seq), upper(seq)])
+        let seq = entry.seq.0;
+        Beside([upper(key), (entry.body << SEQ_UPPER_BITS) | upper(seq), lower(seq)])
+    }
+
+    fn upper(self) -> u32 {
+        self.0[0]
     }
 
     fn entry(self) -> Entry {
-        let Beside([_, body, body_upper, seq, seq_upper]) = self;
-        Entry { body: whole(body, body_upper), seq: Seq(whole(seq, seq_upper)) }
+        let Beside([_, body_and_seq, seq]) = self;
+        let seq_upper = body_and_seq & ((1 << SEQ_UPPER_BITS) - 1);
+        Entry { body: body_and_seq >> SEQ_UPPER_BITS, seq: Seq(whole(seq, seq_upper)) }
     }
 }
 
-impl Bucket {
-    /// With room for so many keys.
-    fn with_room(keys: usize) -> Bucket {
-        let room = room_for(keys);
-        Bucket { lower: Vec::with_capacity(room), beside: Vec::with_capacity(room) }
-    }
+/// Keys and what they stand for. Lies on lines of its own.
+#[derive(Debug, Clone, Default)]
+#[repr(align(64))]
+struct Block {
+    /// The keys' lower halves. Behind the last key is anything.
+    lower: [u32; BLOCK_KEYS],
+    /// What is beside them, in the same order.
+    beside: [Beside; BLOCK_KEYS],
+}
 
-    fn len(&self) -> usize {
-        self.lower.len()
-    }
+const _: () = assert!(size_of::<Block>() == 16 * BLOCK_KEYS);
 
-    /// Where a key lies.
-    fn place_of(&self, key: u64) -> Option<usize> {
+impl Block {
+    /// Where a key lies among so many.
+    fn place_of(&self, key: u64, len: usize) -> Option<usize> {
         let wanted = lower(key);
         // Nearly always there is none: to look at all of them is done many at a time.
         if !self.lower.iter().fold(false, |any, lower| any | (*lower == wanted)) {
             return None;
         }
-        let mut places = self.lower.iter().zip(&self.beside);
-        places.position(|(lower, beside)| *lower == wanted && beside.0[0] == upper(key))
+        let mut places = self.lower.iter().zip(&self.beside).take(len);
+        places.position(|(lower, beside)| *lower == wanted && beside.upper() == upper(key))
+    }
+}
+
+/// The numbers of its blocks, the last of which may have room. Lies on a line of its own.
+#[derive(Debug, Clone, Default)]
+#[repr(align(64))]
+struct Bucket {
+    len: u32,
+    blocks: [u32; BLOCKS_MAX],
+}
+
+const _: () = assert!(size_of::<Bucket>() == 64);
+
+impl Bucket {
+    fn len(&self) -> usize {
+        self.len as usize
     }
 
-    /// Adds a key that is not there.
-    fn push(&mut self, key: u64, beside: Beside) {
-        if self.len() == self.beside.capacity() {
-            // Twice as much while it is small, then what the allocator gives next.
-            let wanted = (self.len() + 1).max((2 * self.len()).min(KEYS_DOUBLED));
-            let more = room_for(wanted) - self.len();
-            self.lower.reserve_exact(more);
-            self.beside.reserve_exact(more);
+    /// Its blocks and how many keys each of them has.
+    fn blocks(&self) -> impl Iterator<Item = (usize, usize)> {
+        let starts = (0..self.len()).step_by(BLOCK_KEYS);
+        let lens = starts.map(|start| (self.len() - start).min(BLOCK_KEYS));
+        self.blocks.iter().map(|block| *block as usize).zip(lens)
+    }
+}
+
+/// The blocks of all buckets.
+#[derive(Debug, Default)]
+struct Blocks {
+    all: Chunked<Block>,
+    /// Blocks of no bucket. As many as a bucket has at most: the two that come of it take them again.
+    free: Vec<u32>,
+}
+
+impl Blocks {
+    /// The block and the place in it where a key lies.
+    fn place_of(&self, bucket: &Bucket, key: u64) -> Option<(usize, usize)> {
+        bucket.blocks().find_map(|(block, len)| Some((block, self.all[block].place_of(key, len)?)))
+    }
+
+    /// Adds a key that is not there; false when the bucket is full.
+    fn push(&mut self, bucket: &mut Bucket, key: u64, beside: Beside) -> bool {
+        let (nth, place) = (bucket.len() / BLOCK_KEYS, bucket.len() % BLOCK_KEYS);
+        let Some(block) = bucket.blocks.get_mut(nth) else { return false };
+        if place == 0 {
+            *block = self.take();
         }
-        self.lower.push(lower(key));
-        self.beside.push(beside);
+        let block = &mut self.all[*block as usize];
+        (block.lower[place], block.beside[place]) = (lower(key), beside);
+        bucket.len += 1;
+        true
     }
 
-    fn keys(&self) -> impl Iterator<Item = (u64, Beside)> {
-        let keys = self.lower.iter().zip(&self.beside);
-        keys.map(|(lower, beside)| (whole(*lower, beside.0[0]), *beside))
+    /// A block for a bucket.
+    fn take(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.all.push(Block::default());
+            (self.all.len() - 1) as u32
+        })
     }
 
-    /// Bytes of its columns.
-    fn bytes(&self) -> usize {
-        given(self.lower.capacity() * LOWER_BYTES) + given(self.beside.capacity() * BESIDE_BYTES)
+    /// What a block has that is of no bucket any more.
+    fn give(&mut self, block: usize) -> Block {
+        self.free.push(block as u32);
+        self.all[block].clone()
     }
 }
 
@@ -121,11 +164,11 @@ fn whole(lower: u32, upper: u32) -> u64 {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    chunks: Vec<Vec<Bucket>>,
-    count: usize,
+    buckets: Chunked<Bucket>,
+    blocks: Blocks,
+    /// Keys whose bucket was full when they came: none, unless somebody chose them.
+    beyond: BTreeMap<u64, Entry>,
     len: usize,
-    /// Bytes of the buckets' columns.
-    bytes: usize,
 }
 
 impl Table {
@@ -136,86 +179,81 @@ impl Table {
 
     /// Bytes of memory that it takes.
     pub(super) fn bytes(&self) -> usize {
-        let of_chunk = |buckets: usize| given(buckets * size_of::<Bucket>());
-        let full = self.chunks.len().saturating_sub(1) * of_chunk(CHUNK_BUCKETS);
-        let last = self.chunks.last().map_or(0, |chunk| of_chunk(chunk.capacity()));
-        self.bytes + full + last + given(self.chunks.capacity() * size_of::<Vec<Bucket>>())
+        self.buckets.bytes() + self.blocks.all.bytes() + self.beyond.len() * size_of::<(u64, Entry)>()
     }
 
     pub(super) fn find(&self, key: u64) -> Option<Entry> {
-        if self.count == 0 {
+        if self.len == 0 {
             return None;
         }
-        let index = index_of(key, self.count);
-        let bucket = &self.chunks[index / CHUNK_BUCKETS][index % CHUNK_BUCKETS];
-        Some(bucket.beside[bucket.place_of(key)?].entry())
+        let bucket = &self.buckets[index_of(key, self.buckets.len())];
+        match self.blocks.place_of(bucket, key) {
+            Some((block, place)) => Some(self.blocks.all[block].beside[place].entry()),
+            None => self.beyond.get(&key).copied(),
+        }
+    }
+
+    /// Has buckets for so many keys more, which come in any order.
+    pub(super) fn prepare_for(&mut self, more: usize) {
+        while self.buckets.len() < (self.len + more).div_ceil(BUCKET_KEYS) {
+            self.add_bucket();
+        }
     }
 
     /// Adds a key, or lets one that is there stand for something else.
     pub(super) fn insert(&mut self, key: u64, entry: Entry) {
-        if self.count == 0 {
-            self.push(Bucket::default());
-        }
-        let index = index_of(key, self.count);
-        let bucket = &mut self.chunks[index / CHUNK_BUCKETS][index % CHUNK_BUCKETS];
+        self.prepare_for(1);
+        let index = index_of(key, self.buckets.len());
+        let bucket = &mut self.buckets[index];
         let beside = Beside::new(key, entry);
-        match bucket.place_of(key) {
-            Some(place) => bucket.beside[place] = beside,
-            None => {
-                let before = bucket.bytes();
-                bucket.push(key, beside);
-                self.bytes += bucket.bytes() - before;
-                self.len += 1;
+        if let Some((block, place)) = self.blocks.place_of(bucket, key) {
+            self.blocks.all[block].beside[place] = beside;
+        } else if let Some(known) = self.beyond.get_mut(&key) {
+            *known = entry;
+        } else {
+            if !self.blocks.push(bucket, key, beside) {
+                self.beyond.insert(key, entry);
+            }
+            self.len += 1;
+        }
+    }
+
+    /// Takes a piece of it away, with what it has; false when there is none. For a table that nobody asks any more.
+    pub(super) fn drop_some(&mut self) -> bool {
+        self.beyond.clear();
+        self.blocks.all.drop_chunk() || self.buckets.drop_chunk()
+    }
+
+    /// Cuts the bucket in two that is next: the one whose number is the count.
+    fn add_bucket(&mut self) {
+        let count = self.buckets.len();
+        if count == 0 {
+            return self.buckets.push(Bucket::default());
+        }
+        let halved = index_of_number(count as u64);
+        let old = std::mem::take(&mut self.buckets[halved]);
+        let [mut first, mut second] = [Bucket::default(), Bucket::default()];
+        for (block, len) in old.blocks() {
+            let block = self.blocks.give(block);
+            for (lower, beside) in block.lower.iter().zip(block.beside).take(len) {
+                let key = whole(*lower, beside.upper());
+                let stays = index_of(key, count + 1) == halved;
+                let bucket = if stays { &mut first } else { &mut second };
+                self.blocks.push(bucket, key, beside);
             }
         }
-        if self.len > self.count * BUCKET_KEYS {
-            self.halve_first();
-        }
-    }
-
-    /// Takes a bucket away, with what it has; false when there is none. For a table that nobody asks any more.
-    pub(super) fn drop_bucket(&mut self) -> bool {
-        let Some(chunk) = self.chunks.last_mut() else { return false };
-        if let Some(bucket) = chunk.pop() {
-            self.bytes -= bucket.bytes();
-        }
-        if chunk.is_empty() {
-            self.chunks.pop();
-        }
-        true
-    }
-
-    fn push(&mut self, bucket: Bucket) {
-        if self.count.is_multiple_of(CHUNK_BUCKETS) {
-            self.chunks.push(Vec::new());
-        }
-        self.chunks[self.count / CHUNK_BUCKETS].push(bucket);
-        self.count += 1;
-    }
-
-    /// Halves the bucket that has the most keys: the one whose number is the count.
-    fn halve_first(&mut self) {
-        let halved = index_of_number(self.count as u64);
-        let old = std::mem::take(&mut self.chunks[halved / CHUNK_BUCKETS][halved % CHUNK_BUCKETS]);
-        let stays = |key: u64| index_of(key, self.count + 1) == halved;
-        let staying = old.keys().filter(|(key, _)| stays(*key)).count();
-        let [mut first, mut second] = [staying, old.len() - staying].map(Bucket::with_room);
-        for (key, beside) in old.keys() {
-            if stays(key) { first.push(key, beside) } else { second.push(key, beside) }
-        }
-        self.bytes += first.bytes() + second.bytes();
-        self.bytes -= old.bytes();
-        self.chunks[halved / CHUNK_BUCKETS][halved % CHUNK_BUCKETS] = first;
-        self.push(second);
+        self.buckets[halved] = first;
+        self.buckets.push(second);
     }
 }
 
 /// Where the bucket of a key lies, of so many and at least one.
 fn index_of(key: u64, count: usize) -> usize {
     let count = count as u64;
-    let position = position_of(upper(key));
+    // 1 and the fraction, with 32 binary digits of it. As many digits are taken as make a number that there is.
+    let position = (1 << 32) | u64::from(upper(key));
     let number = position >> (32 - count.ilog2());
-    // A number that was halved is one of two, by one digit more.
+    // A number that was cut in two is one of two, by one digit more.
     let number = if number < count { position >> (31 - count.ilog2()) } else { number };
     index_of_number(number)
 }
@@ -224,28 +262,6 @@ fn index_of(key: u64, count: usize) -> usize {
 /// at the end, behind as many as there were.
 fn index_of_number(number: u64) -> usize {
     (number >> (number.trailing_zeros() + 1)) as usize
-}
-
-/// `2^x` for `x` of 32 binary digits, to as many behind the point: by the parabola through its ends and its middle, with which
-/// the shares of buckets are off by a twentieth.
-fn position_of(x: u32) -> u64 {
-    const LINEAR: u64 = (0.656_854 * (1_u64 << 32) as f64) as u64;
-    const SQUARE: u64 = (1 << 32) - LINEAR;
-    let x = u64::from(x);
-    (1 << 32) + ((x * (LINEAR + ((x * SQUARE) >> 32))) >> 32)
-}
-
-/// So many keys, and as many more as fill what an allocator gives for what is beside them; 0 for none.
-fn room_for(keys: usize) -> usize {
-    if keys == 0 { 0 } else { given(keys.max(KEYS_LEAST) * BESIDE_BYTES) / BESIDE_BYTES }
-}
-
-/// What an allocator gives for so many bytes: a power of two and no, one, two or three quarters of it.
-fn given(bytes: usize) -> usize {
-    match bytes {
-        0..8 => bytes,
-        _ => bytes.next_multiple_of(1 << (bytes.ilog2() - 2)),
-    }
 }
 
 #[cfg(test)]
