@@ -385,10 +385,11 @@ impl World {
         }
         let orders = self.shard.desk.orders.rows_after(Seq(0), usize::MAX);
         let keys = orders.filter_map(|order| order.key).chain(self.rest.keys.iter().map(|row| row.digest));
-        for KeyDigest { key, .. } in keys {
+        for digest in keys {
             // One whose time is over is forgotten, and not at rest at the same moment.
-            if let Some(found) = self.shard.desk.keys.find(KeyDigest { key, body: 1 }) {
-                assert_eq!(restored.desk.keys.find(KeyDigest { key, body: 1 }), Some(found), "seed {seed}");
+            if let Some(found) = self.shard.desk.keys.find(digest) {
+                assert_eq!(restored.desk.keys.find(digest), Some(found), "seed {seed}");
+                assert!(found.same_body, "seed {seed}");
             }
         }
         for server in SERVERS {

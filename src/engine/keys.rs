@@ -1,14 +1,15 @@
 //! Remembered idempotency keys by day, so that old ones go together. Must never see a key itself: fingerprints, keyed with the
 //! data directory's secret, stand for (store, key) and for the body. 64 bits of a key's are kept, so that a new one is not taken for
-//! another; 28 of a body's, so that of 268 million orders sent by mistake under a key of another one is not told.
+//! another; 28 of a body's: of 268 million orders that come under another order's key, one is taken for that order and not refused.
 
 use std::collections::BTreeMap;
 
 use super::io::{KeyDigest, KeyRow};
 use crate::ids::Seq;
+use crate::limits::SHARDS_MAX;
 use crate::time::{Millis, UnixMs};
 pub(super) use gathered::Gathered;
-use table::{BODY_BITS, Entry, SEQ_BITS, Table};
+use table::{BODY_BITS, Entry, STRIDE_BITS, Table};
 
 mod chunked;
 mod gathered;
@@ -16,18 +17,31 @@ mod table;
 
 /// Milliseconds of a day.
 const DAY: u64 = 24 * 3600 * 1000;
+/// Pieces of forgotten tables that are freed in one step, of some 4,000 keys each.
+const FREED_AT_ONCE: usize = 8;
 
-/// What is the same for all keys of a table.
+/// What is the same for all keys of a table. Each start begins with seqs of its time, 64,000 for each millisecond, so those of a
+/// day's starts lie in two of these, and those of the run before them in one more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Span {
     day: u64,
-    /// Bits of the orders' seqs that the table does not keep: nearly always the same on all days.
-    seq_upper: u64,
+    /// The strides of 19 hours' seqs.
+    strides: u64,
+    /// The desk that gave the seqs out: another one only where the number of shards was changed.
+    desk: u64,
 }
 
 impl Span {
-    fn of(row: &KeyRow) -> Span {
-        Span { day: row.at.0 / DAY, seq_upper: row.order.seq.0 >> SEQ_BITS }
+    /// The span of a row and the stride of its order in it.
+    fn of(row: &KeyRow) -> (Span, u64) {
+        let (stride, desk) =
+            (row.order.seq.0 / u64::from(SHARDS_MAX), row.order.seq.0 % u64::from(SHARDS_MAX));
+        let span = Span { day: row.at.0 / DAY, strides: stride >> STRIDE_BITS, desk };
+        (span, stride & ((1 << STRIDE_BITS) - 1))
+    }
+
+    fn seq(self, stride: u64) -> Seq {
+        Seq((self.strides << STRIDE_BITS | stride) * u64::from(SHARDS_MAX) + self.desk)
     }
 }
 
@@ -36,7 +50,7 @@ impl Span {
 pub(super) struct Known {
     /// The order that it stands for. Its store is the one that asks: the key's fingerprint is of both.
     pub(super) seq: Seq,
-    /// Whether the body is that order's.
+    /// Whether the body is that order's, as far as its bits tell that are kept.
     pub(super) same_body: bool,
 }
 
@@ -59,27 +73,25 @@ impl Keys {
         self.spans.values().chain(&self.forgotten).map(Table::bytes).sum()
     }
 
+    /// The latest day counts, and in a day the highest seqs: a key that is known is not given out again.
     pub(super) fn find(&self, digest: KeyDigest) -> Option<Known> {
-        let newest_first = self.spans.iter().rev();
-        newest_first.filter_map(|(span, table)| Some((span, table.find(digest.key)?))).next().map(
-            |(span, entry)| Known {
-                seq: Seq(span.seq_upper << SEQ_BITS | entry.seq.0),
-                same_body: entry.body == kept_of_body(digest.body),
-            },
-        )
+        let mut newest_first = self.spans.iter().rev();
+        let (span, entry) = newest_first.find_map(|(span, table)| Some((span, table.find(digest.key)?)))?;
+        let same_body = entry.body == kept_of_body(digest.body);
+        Some(Known { seq: span.seq(entry.stride), same_body })
     }
 
     pub(super) fn insert(&mut self, row: KeyRow) {
+        let (span, stride) = Span::of(&row);
         let KeyDigest { key, body } = row.digest;
-        let seq = Seq(row.order.seq.0 & ((1 << SEQ_BITS) - 1));
-        let table = self.spans.entry(Span::of(&row)).or_default();
-        table.insert(key, Entry { body: kept_of_body(body), seq });
+        let table = self.spans.entry(span).or_default();
+        table.insert(key, Entry { body: kept_of_body(body), stride });
     }
 
     /// Has buckets for these rows, which come in any order.
     fn prepare_for<'r>(&mut self, rows: impl Iterator<Item = &'r KeyRow>) {
         let mut coming: BTreeMap<Span, usize> = BTreeMap::new();
-        rows.for_each(|row| *coming.entry(Span::of(row)).or_default() += 1);
+        rows.for_each(|row| *coming.entry(Span::of(row).0).or_default() += 1);
         for (span, count) in coming {
             self.spans.entry(span).or_default().prepare_for(count);
         }
@@ -102,9 +114,11 @@ impl Keys {
 
     /// Frees a part of what is forgotten.
     pub(super) fn free_some(&mut self) {
-        let Some(table) = self.forgotten.last_mut() else { return };
-        if !table.drop_some() {
-            self.forgotten.pop();
+        for _ in 0..FREED_AT_ONCE {
+            let Some(table) = self.forgotten.last_mut() else { return };
+            if !table.drop_some() {
+                self.forgotten.pop();
+            }
         }
     }
 }
@@ -160,7 +174,8 @@ mod tests {
     #[test]
     fn seqs_however_large_are_whole() {
         let mut keys = Keys::default();
-        let seqs = [64, (1 << SEQ_BITS) - 64, 1 << SEQ_BITS, (5 << SEQ_BITS) + 64, u64::MAX].map(Seq);
+        let many = 1 << STRIDE_BITS;
+        let seqs = [64, many * 64 - 64, many * 64, many * 5 * 64 + 63, u64::MAX].map(Seq);
         for (seq, key) in seqs.into_iter().zip(0..) {
             keys.insert(KeyRow { order: OrderId { seq, ..ORDER }, ..row(key, 3, 5) });
         }
@@ -168,7 +183,43 @@ mod tests {
             assert_eq!(keys.find(digest(key, 3)), known(seq, true));
         }
         keys.forget(UnixMs(99 * DAY), Millis(DAY));
-        assert_eq!((keys.len(), keys.forgotten.len()), (0, 4), "all of a day, of each span of seqs");
+        assert_eq!((keys.len(), keys.forgotten.len()), (0, 4), "all of a day, of each span");
+    }
+
+    #[test]
+    fn a_day_of_many_starts_has_few_tables() {
+        let mut keys = Keys::default();
+        for start in 0..200 {
+            let at = 400 * DAY + start * DAY / 200;
+            let seq = Seq(at * 64_000 + 1);
+            keys.insert(KeyRow { order: OrderId { seq, ..ORDER }, ..row(mix(start), 1, at) });
+        }
+        assert_eq!(keys.len(), 200);
+        assert!(keys.spans.len() <= 3, "{} tables", keys.spans.len());
+    }
+
+    #[test]
+    fn the_latest_day_counts() {
+        let mut keys = Keys::default();
+        let later = Seq(ORDER.seq.0 + 640);
+        keys.insert(KeyRow { order: OrderId { seq: later, ..ORDER }, ..row(7, 2, 3 * DAY) });
+        keys.insert(row(7, 1, 2 * DAY));
+        assert_eq!(keys.find(digest(7, 2)), known(later, true));
+        keys.insert(KeyRow { order: OrderId { seq: Seq(64 << STRIDE_BITS), ..ORDER }, ..row(7, 3, 3 * DAY) });
+        assert_eq!(
+            keys.find(digest(7, 3)),
+            known(Seq(64 << STRIDE_BITS), true),
+            "and in it the highest seqs"
+        );
+    }
+
+    #[test]
+    fn a_body_is_told_by_28_bits() {
+        let mut keys = Keys::default();
+        keys.insert(row(7, u64::MAX, 5));
+        let same = |bit: u32| keys.find(digest(7, u64::MAX ^ (1_u64 << bit))).map(|known| known.same_body);
+        assert!((0..28).all(|bit| same(bit) == Some(false)));
+        assert!((28..64).all(|bit| same(bit) == Some(true)));
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! A list in pieces of equal length, so that growing copies no more than one of them. Pieces are large, so that the allocator's
-//! own notes of them are nothing beside them. Must never move what lies in a full one.
+//! own notes of each are nothing beside it. Must never move what lies in a full one.
 
 use std::ops::{Index, IndexMut};
 
 /// What a piece has room for.
-const CHUNK: usize = 1024;
+const CHUNK: usize = 256;
 
 /// See the module.
 #[derive(Debug)]
@@ -18,9 +18,11 @@ impl<T> Chunked<T> {
         self.len
     }
 
-    /// Bytes of what was ever put there.
+    /// Bytes of its pieces.
     pub(super) fn bytes(&self) -> usize {
-        self.len * size_of::<T>()
+        // One that another follows is full, and so is its room.
+        let room = self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.capacity());
+        room * size_of::<T>()
     }
 
     pub(super) fn push(&mut self, item: T) {

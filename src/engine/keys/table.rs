@@ -1,12 +1,12 @@
 //! Fingerprints and what they stand for, in small buckets. Grows by one bucket at a time, so that no step moves more than the keys
-//! of one, and from some 50,000 keys on each takes the same memory however many there are. Must never be given keys that
+//! of one, and from some 200,000 keys on each takes the same memory however many there are. Must never be given keys that
 //! somebody can choose: it does not hash them.
 //!
 //! Which bucket a key is in goes by linear hashing (W. Litwin, 1980) over the key's upper half: as a fraction it lies in one of
 //! the spans into which the numbers from 1 to 2 are cut, and with each bucket more the next span in their order is cut in two.
 //!
-//! A bucket is a list of blocks, all of one size, which lie side by side in large pieces of memory: what a bucket gives back
-//! another one takes, and an allocator that rounds sizes up and keeps notes of each small block has no part in it. Within a block keys
+//! A bucket is a list of blocks, all of one size, which lie side by side in large pieces of memory: what a bucket that is
+//! cut in two leaves the next that grows takes, and an allocator that rounds sizes up and keeps notes of each small block has no part in it. Within a block keys
 //! lie as they came, in two columns: the lower halves, which are looked through whole, and what is beside them, which is
 //! looked at only where the lower half is the right one. So a key that is new costs a few lines of memory: the bucket's, one of each of
 //! its blocks, and its own.
@@ -14,7 +14,6 @@
 use std::collections::BTreeMap;
 
 use super::chunked::Chunked;
-use crate::ids::Seq;
 
 /// Keys of a bucket on average; one that is cut in two next has up to twice as many.
 const BUCKET_KEYS: usize = 64;
@@ -23,19 +22,20 @@ const BLOCK_KEYS: usize = 16;
 /// Blocks of a bucket: as many numbers of theirs as a line has, beside the length.
 const BLOCKS_MAX: usize = 15;
 
-/// Bits of a seq that are kept: the others are the same for all keys of a table.
-pub(super) const SEQ_BITS: u32 = 36;
+/// Bits of a stride that are kept: the others are the same for all keys of a table.
+pub(super) const STRIDE_BITS: u32 = 36;
 /// Bits of a body's fingerprint that are kept.
 pub(super) const BODY_BITS: u32 = 28;
-/// Seqs of a number of [`Beside`] that lie in the one with the body.
-const SEQ_UPPER_BITS: u32 = SEQ_BITS - u32::BITS;
-const _: () = assert!(BODY_BITS + SEQ_UPPER_BITS == u32::BITS);
+/// Bits of a stride that lie beside the body.
+const STRIDE_UPPER_BITS: u32 = STRIDE_BITS - u32::BITS;
+const _: () = assert!(BODY_BITS + STRIDE_UPPER_BITS == u32::BITS);
 
 /// What a key stands for, in as many bits as are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) body: u32,
-    pub(super) seq: Seq,
+    /// Of the order's seq.
+    pub(super) stride: u64,
 }
 
 /// The upper half of a key and its entry, in parts of four bytes, so that no byte is left empty.
@@ -44,8 +44,9 @@ struct Beside([u32; 3]);
 
 impl Beside {
     fn new(key: u64, entry: Entry) -> Beside {
-        let seq = entry.seq.0;
-        Beside([upper(key), (entry.body << SEQ_UPPER_BITS) | upper(seq), lower(seq)])
+        let Entry { body, stride } = entry;
+        debug_assert!(body < 1 << BODY_BITS && stride < 1 << STRIDE_BITS, "{entry:?}");
+        Beside([upper(key), (body << STRIDE_UPPER_BITS) | upper(stride), lower(stride)])
     }
 
     fn upper(self) -> u32 {
@@ -53,9 +54,9 @@ impl Beside {
     }
 
     fn entry(self) -> Entry {
-        let Beside([_, body_and_seq, seq]) = self;
-        let seq_upper = body_and_seq & ((1 << SEQ_UPPER_BITS) - 1);
-        Entry { body: body_and_seq >> SEQ_UPPER_BITS, seq: Seq(whole(seq, seq_upper)) }
+        let Beside([_, body_and_upper, stride]) = self;
+        let stride_upper = body_and_upper & ((1 << STRIDE_UPPER_BITS) - 1);
+        Entry { body: body_and_upper >> STRIDE_UPPER_BITS, stride: whole(stride, stride_upper) }
     }
 }
 
@@ -111,7 +112,7 @@ impl Bucket {
 #[derive(Debug, Default)]
 struct Blocks {
     all: Chunked<Block>,
-    /// Blocks of no bucket. As many as a bucket has at most: the two that come of it take them again.
+    /// Blocks of no bucket, fewer than one may have: one that is cut in two leaves them to whoever grows next.
     free: Vec<u32>,
 }
 
@@ -122,6 +123,7 @@ impl Blocks {
     }
 
     /// Adds a key that is not there; false when the bucket is full.
+    #[must_use]
     fn push(&mut self, bucket: &mut Bucket, key: u64, beside: Beside) -> bool {
         let (nth, place) = (bucket.len() / BLOCK_KEYS, bucket.len() % BLOCK_KEYS);
         let Some(block) = bucket.blocks.get_mut(nth) else { return false };
@@ -239,7 +241,8 @@ impl Table {
                 let key = whole(*lower, beside.upper());
                 let stays = index_of(key, count + 1) == halved;
                 let bucket = if stays { &mut first } else { &mut second };
-                self.blocks.push(bucket, key, beside);
+                let pushed = self.blocks.push(bucket, key, beside);
+                assert!(pushed, "each of the two has room for all");
             }
         }
         self.buckets[halved] = first;

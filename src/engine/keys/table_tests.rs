@@ -1,6 +1,6 @@
 //! Against a map, with keys of every kind; what a step may cost; that each key of many takes the same memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
@@ -8,7 +8,7 @@ use super::*;
 use crate::ids::mix;
 
 fn entry(number: u64) -> Entry {
-    Entry { body: number as u32 % (1 << BODY_BITS), seq: Seq((number + 1) * 0x1_2345) }
+    Entry { body: number as u32 % (1 << BODY_BITS), stride: (number + 1) * 0x1_2345 % (1 << STRIDE_BITS) }
 }
 
 impl Table {
@@ -39,9 +39,10 @@ impl Table {
         // Each block is of one bucket, or free, and few are.
         let of_buckets = self.buckets().flat_map(|bucket| bucket.blocks().map(|(block, _)| block));
         let free = self.blocks.free.iter().map(|block| *block as usize);
-        let all: BTreeSet<usize> = of_buckets.chain(free).collect();
-        assert!(all.iter().copied().eq(0..self.blocks.all.len()));
-        assert!(self.blocks.free.len() <= BLOCKS_MAX);
+        let mut blocks: Vec<usize> = of_buckets.chain(free).collect();
+        blocks.sort_unstable();
+        assert!(blocks.into_iter().eq(0..self.blocks.all.len()));
+        assert!(self.blocks.free.len() < BLOCKS_MAX);
     }
 }
 
@@ -81,9 +82,9 @@ fn a_key_of_many_takes_the_same_memory_however_many_there_are() {
     let mut table = Table::default();
     for number in 0..1_000_000 {
         table.insert(mix(number), entry(number));
-        if table.len() >= 50_000 && table.len().is_multiple_of(10_000) {
+        if table.len() >= 200_000 && table.len().is_multiple_of(10_000) {
             let each = table.bytes() as f64 / table.len() as f64;
-            assert!((18.5..19.2).contains(&each), "{each} bytes with {} keys", table.len());
+            assert!((18.7..19.4).contains(&each), "{each} bytes with {} keys", table.len());
         }
     }
 }
@@ -93,7 +94,7 @@ fn a_day_of_few_keys_takes_little() {
     let mut table = Table::default();
     assert_eq!(table.bytes(), 0);
     table.insert(mix(1), entry(1));
-    assert!(table.bytes() < 512, "{}", table.bytes());
+    assert!(table.bytes() < 2_048, "{}", table.bytes());
 }
 
 #[test]
@@ -125,9 +126,9 @@ fn what_has_no_room_in_its_bucket_is_found_too() {
 
 #[test]
 fn entries_of_all_bits_come_back() {
-    let (body, seq) = ((1 << BODY_BITS) - 1, (1 << SEQ_BITS) - 1);
-    for (body, seq) in [(body, 0), (0, seq), (body, seq), (0x0abc_def1, 0x9_8765_4321)] {
-        let entry = Entry { body, seq: Seq(seq) };
+    let (body, stride) = ((1 << BODY_BITS) - 1, (1 << STRIDE_BITS) - 1);
+    for (body, stride) in [(body, 0), (0, stride), (body, stride), (0x0abc_def1, 0x9_8765_4321)] {
+        let entry = Entry { body, stride };
         assert_eq!(Beside::new(u64::MAX, entry).entry(), entry);
     }
 }
