@@ -1,5 +1,4 @@
-//! Keyed digests of idempotency keys and orders: nobody without the data directory's secret can make two collide,
-//! but by trying: the engine keeps 28 bits of a body's ([`crate::engine`]).
+//! Keyed digests of idempotency keys and orders: nobody without the data directory's secret can make two collide.
 
 use super::data_key::DataKey;
 use crate::ids::StoreId;

@@ -21,7 +21,7 @@ const DAY: u64 = 24 * 3600 * 1000;
 const FREED_AT_ONCE: usize = 8;
 
 /// What is the same for all keys of a table. Each start begins with seqs of its time, 64,000 for each millisecond, so those of a
-/// day's starts lie in two of these, and those of the run before them in one more.
+/// day's starts lie in two or three of these, however many starts there are, and those of the run before them in one more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Span {
     day: u64,
@@ -73,7 +73,7 @@ impl Keys {
         self.spans.values().chain(&self.forgotten).map(Table::bytes).sum()
     }
 
-    /// The latest day counts, and in a day the highest seqs: a key that is known is not given out again.
+    /// The latest day counts, and in a day the highest seqs, which are of the later order.
     pub(super) fn find(&self, digest: KeyDigest) -> Option<Known> {
         let mut newest_first = self.spans.iter().rev();
         let (span, entry) = newest_first.find_map(|(span, table)| Some((span, table.find(digest.key)?)))?;
