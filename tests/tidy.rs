@@ -177,7 +177,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("limits", &[]),
     ("protocol", &["ids", "time", "limits"]),
-    ("engine", &["ids", "time", "limits", "protocol"]),
+    ("engine", &["ids", "time", "limits", "protocol", "touch"]),
     ("credentials", &["ids", "time", "limits"]),
     ("config", &["ids", "time", "limits", "credentials", "engine"]),
     ("tls", &["time", "limits", "credentials"]),
@@ -185,7 +185,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("priority", &[]),
     ("pace", &[]),
     ("sync", &[]),
-    ("storage", &["ids", "time", "limits", "protocol", "engine", "credentials", "config", "pace"]),
+    ("touch", &[]),
+    ("storage", &["ids", "time", "limits", "protocol", "engine", "credentials", "config", "pace", "touch"]),
     (
         "broker",
         &[
@@ -200,9 +201,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "priority",
             "pace",
             "sync",
+            "touch",
         ],
     ),
-    ("carrier", &["limits", "tls"]),
+    ("carrier", &["limits", "tls", "touch"]),
     (
         "transport",
         &[
@@ -235,7 +237,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sync",
         ],
     ),
-    ("client", &["ids", "time", "limits", "protocol", "carrier", "tls", "priority"]),
+    ("client", &["ids", "time", "limits", "protocol", "carrier", "tls", "priority", "touch"]),
     ("values", &["limits"]),
     ("progress", &[]),
     ("load", &["values", "progress"]),

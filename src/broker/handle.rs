@@ -225,9 +225,14 @@ impl Handle {
         self.inner.limited.counts()
     }
 
-    /// Shards and journal run, and publishes are accepted.
+    /// Shards and journal run.
     pub fn is_ready(&self) -> bool {
         !self.inner.is_stopping()
+    }
+
+    /// Publishes are refused until there is more disk space; everything else goes on.
+    pub fn is_disk_low(&self) -> bool {
+        self.inner.space.is_low()
     }
 
     /// Whether everything is written to the mirror too; `None` = there is no mirror.

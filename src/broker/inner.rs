@@ -247,6 +247,7 @@ impl Inner {
         self.journal_stats.add_to(&mut snapshot);
         self.doors.add_to(&mut snapshot);
         snapshot.disk_free = self.space.free();
+        snapshot.disk_low = self.space.is_low();
         snapshot.mirror_in_step = self.mirror.as_ref().map(Mirror::is_in_step);
         snapshot.queued_inputs = self.shards.iter().map(|shard| shard.waiting() as u64).sum();
         snapshot

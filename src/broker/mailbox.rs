@@ -66,6 +66,11 @@ struct Mail {
 }
 
 impl Mailbox {
+    /// A look at its memory, for [`touch`](crate::touch).
+    pub(super) fn look(&self) -> u64 {
+        u64::from(self.mail.is_locked())
+    }
+
     /// Adds a message and rings.
     pub fn push(&self, message: ToPeer) {
         self.mail.lock().queue.push_back(message);

@@ -17,10 +17,13 @@ use super::lines::Lines;
 use super::mailbox::{Mailbox, ToPeer};
 use super::request::{BrokerError, Published};
 use super::texts_thread::Wanted;
-use crate::engine::{Counters, Event, ImagePart, Input, Output, PluginOut, Refusal, Reply, ReplyTo, Shard};
+use crate::engine::{
+    Coming, Counters, Event, ImagePart, Input, Output, PluginOut, Refusal, Reply, ReplyTo, Shard,
+};
 use crate::ids::{ConnId, FrameNo, NumberMap, ShardNo};
 use crate::storage::FrameEncoder;
 use crate::time::{Millis, UnixMs};
+use crate::touch::{AHEAD, touch};
 
 /// Messages handled before outputs are carried away and a frame is submitted.
 const BATCH_MAX: usize = 512;
@@ -46,6 +49,8 @@ pub(super) struct ShardThread<L> {
     shard: Shard,
     encoder: FrameEncoder,
     outlet: Outlet,
+    /// Messages that were taken together, of the turn that is under way.
+    ahead: VecDeque<Envelope>,
     lines: L,
     connections: NumberMap<ConnId, Arc<Mailbox>>,
     calls: NumberMap<u64, oneshot::Sender<Reply>>,
@@ -131,6 +136,7 @@ impl<L: Lines> ShardThread<L> {
             shard,
             encoder,
             outlet,
+            ahead: VecDeque::new(),
             lines,
             connections: NumberMap::default(),
             calls: NumberMap::default(),
@@ -178,12 +184,26 @@ impl<L: Lines> ShardThread<L> {
             }
             self.take(now, envelope);
             handled += 1;
-            next = if handled < most { self.outlet.next(Duration::ZERO) } else { None };
+            next = self.next_of(most - handled);
         }
         if self.shard.has_work() || self.shard.next_due().is_some_and(|due| due <= now) {
             self.step(now, Input::Tick);
         }
         true
+    }
+
+    /// The next message of at most so many, some of which are taken together: what they are about is fetched at once.
+    fn next_of(&mut self, most: usize) -> Option<Envelope> {
+        if self.ahead.is_empty() {
+            let more = std::iter::from_fn(|| self.outlet.next(Duration::ZERO));
+            self.ahead.extend(more.take(most.min(AHEAD)));
+            self.shard.fetch(self.ahead.iter().filter_map(|envelope| match envelope {
+                Envelope::Plain(input) | Envelope::Call { input, .. } => Some(Coming::Input(input)),
+                Envelope::Publish { order, .. } => Some(Coming::Order(order)),
+                _ => None,
+            }));
+        }
+        self.ahead.pop_front()
     }
 
     /// The next message, if there is one.
@@ -295,6 +315,7 @@ impl<L: Lines> ShardThread<L> {
 
     fn carry_outputs(&mut self, now: UnixMs) {
         let mut outputs = std::mem::take(&mut self.outputs);
+        touch(outputs.iter().map(|output| self.look(output)));
         let followed = self.lines.is_followed();
         for output in outputs.drain(..) {
             match output {
@@ -321,6 +342,12 @@ impl<L: Lines> ShardThread<L> {
         if !self.events.is_empty() {
             self.lines.publish(std::mem::take(&mut self.events));
         }
+    }
+
+    /// A look at where an output goes, for [`touch`]. Publishers are few: theirs is at hand.
+    fn look(&self, output: &Output) -> u64 {
+        let Output::Plugin { conn, .. } = output else { return 0 };
+        self.connections.get(conn).map_or(0, |mailbox| mailbox.look())
     }
 
     fn tell_plugin(&mut self, now: UnixMs, conn: ConnId, message: PluginOut) {

@@ -15,7 +15,7 @@ use crate::time::{Millis, UnixMs};
 const SERVER: ServerId = ServerId(1);
 const STORE: StoreId = StoreId(1);
 const SHARD: ShardNo = ShardNo(0);
-const WINDOW: u32 = 8;
+const WINDOW: u32 = 256;
 
 /// A broker with a publisher and a plugin.
 struct World {
@@ -53,6 +53,11 @@ impl World {
     }
 
     fn publish(&mut self, ordered: bool, texts: &[&str]) {
+        self.send(ordered, texts);
+        self.step();
+    }
+
+    fn send(&mut self, ordered: bool, texts: &[&str]) {
         let command = |text: &&str| NewCommand {
             server: SERVER,
             text: (*text).into(),
@@ -66,7 +71,6 @@ impl World {
         let commands = texts.iter().map(command).collect();
         let order = NewOrder { store: STORE, key: None, reference: None, player: None, ordered, commands };
         self.broker.publish(self.publisher, 1, order);
-        self.step();
     }
 
     fn completed(seq: Seq) -> CommandResult {
@@ -94,6 +98,17 @@ impl World {
             }
         }
         (commands, confirmed)
+    }
+
+    /// The texts of commands that the plugin got.
+    fn received_texts(&self) -> Vec<String> {
+        let mut mail = VecDeque::new();
+        self.mail.drain(&mut mail);
+        let deliveries = mail.into_iter().filter_map(|message| match message {
+            ToPeer::Plugin(PluginOut::Deliver(deliveries)) => Some(deliveries),
+            _ => None,
+        });
+        deliveries.flatten().map(|delivery| delivery.text.to_string()).collect()
     }
 
     /// Publishes, commits, and gives what was delivered.
@@ -218,4 +233,25 @@ fn an_answer_over_rest_is_waited_for() {
     assert!(answer.try_recv().is_err(), "nothing is promised yet");
     world.commit();
     assert!(answer.try_recv().is_ok());
+}
+
+#[test]
+fn a_turn_handles_so_many_messages_and_in_their_order_however_many_are_taken_together() {
+    const TURNS: u64 = 8;
+    let mut world = World::new();
+    for most in [1, 5, 20] {
+        let before = world.broker.counters(SHARD).orders;
+        let texts: Vec<String> = (0..TURNS * most).map(|n| n.to_string()).collect();
+        texts.iter().for_each(|text| world.send(false, &[text.as_str()]));
+        for turn in 1..=TURNS {
+            let most = usize::try_from(most).unwrap();
+            world.broker.step_shard(SHARD, world.now, most);
+            assert_eq!(world.broker.counters(SHARD).orders - before, turn * most as u64);
+        }
+        while world.broker.journal_waiting() > 0 {
+            world.broker.step_journal(Some(SHARD), world.now, usize::MAX);
+            world.step();
+        }
+        assert_eq!(world.received_texts(), texts);
+    }
 }

@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub checkpoints: u64,
     /// Bytes free under the data directory at the last look.
     pub disk_free: u64,
+    /// Publishes are refused for want of it.
+    pub disk_low: bool,
     /// Whether everything is written to the mirror too; `None` = there is no mirror.
     pub mirror_in_step: Option<bool>,
     /// Inputs waiting for shards now.

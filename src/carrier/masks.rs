@@ -12,11 +12,14 @@ pub(super) fn draw() -> [u8; MASK_BYTES] {
 
 /// Applies a mask to the whole payload of one message.
 pub(super) fn apply(mask: [u8; MASK_BYTES], payload: &mut [u8]) {
-    let mut words = payload.chunks_exact_mut(MASK_BYTES);
-    for word in &mut words {
-        word.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
+    let (words, rest) = payload.as_chunks_mut::<MASK_BYTES>();
+    let number = u32::from_ne_bytes(mask);
+    for word in words {
+        *word = (u32::from_ne_bytes(*word) ^ number).to_ne_bytes();
     }
-    words.into_remainder().iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
+    for (byte, mask) in rest.iter_mut().zip(mask) {
+        *byte ^= mask;
+    }
 }
 
 #[cfg(test)]
@@ -30,6 +33,17 @@ mod tests {
         drawn.dedup();
         // 128 draws out of 2^32 meet with 2^-19.
         assert!(drawn.len() >= 127);
+    }
+
+    #[test]
+    fn each_byte_has_its_byte_of_the_mask() {
+        let mask = [1, 2, 4, 8];
+        for length in 0..70 {
+            let mut payload: Vec<u8> = (0..length).collect();
+            apply(mask, &mut payload);
+            let masked = (0..length).map(|place| place ^ mask[usize::from(place) % MASK_BYTES]);
+            assert!(masked.eq(payload), "{length} bytes");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! are confirmed, publishes until they are answered, under one idempotency key each.
 
 mod backoff;
+mod blocking;
 mod dial;
 mod error;
 mod event;

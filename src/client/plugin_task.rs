@@ -9,14 +9,18 @@
 //! leaves the ledger only when the broker answers for it.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::backoff::Backoff;
+use super::blocking::blocking;
 use super::error::ClientError;
 use super::gathering::Gathering;
 use super::ledger::{Entry, Ledger, LedgerError};
@@ -33,6 +37,7 @@ use crate::protocol::{
     CAPABILITIES, Code, Credential, DeliveryRef, List, PlayerRef, PluginHello, Request, Response, VERSION,
     encode_results,
 };
+use crate::touch::touch;
 
 pub(super) struct PluginTask<H> {
     handler: H,
@@ -189,11 +194,7 @@ impl<H: PluginHandler> PluginTask<H> {
         end
     }
 
-    async fn serve(
-        &mut self,
-        socket: &mut Socket,
-        login_by: Instant,
-    ) -> Result<std::convert::Infallible, End> {
+    async fn serve(&mut self, socket: &mut Socket, login_by: Instant) -> Result<Infallible, End> {
         let tick = sleep(self.session.silence.tick_length());
         tokio::pin!(tick);
         tick.as_mut().reset(Instant::now() + self.session.silence.tick_length());
@@ -224,8 +225,9 @@ impl<H: PluginHandler> PluginTask<H> {
                 gathered.as_mut().reset(until);
             }
             tokio::select! {
-                // What there is most of first.
+                // What there is most of first; before that, what a turn works with.
                 biased;
+                never = working_set(&mut *self) => match never {},
                 arrived = socket.step() => {
                     self.session.silence.on_heard();
                     if let Arrived::Frames(frames) = arrived? {
@@ -240,6 +242,22 @@ impl<H: PluginHandler> PluginTask<H> {
             self.write_down().await.map_err(|error| End::Fatal(error.into()))?;
             self.check_stop()?;
         }
+    }
+
+    /// Looks at what a turn works with, for [`touch`]: the task has slept, and others had the processor's caches since.
+    fn looks(&self) -> [u64; 8] {
+        let session = &self.session;
+        let sent = |sent: Option<&Sent>| sent.map_or(0, |sent| sent.batch);
+        [
+            self.ledger.look(),
+            self.unsent.front().map_or(0, |seq| seq.0),
+            self.unsent.back().map_or(0, |seq| seq.0),
+            sent(session.unconfirmed.front()),
+            sent(session.unconfirmed.back()),
+            session.out.len() as u64,
+            u64::from(self.stopping.is_some()),
+            u64::from(self.shared.queue.is_locked()),
+        ]
     }
 
     /// Takes what the handle was told since.
@@ -470,27 +488,11 @@ impl<H: PluginHandler> PluginTask<H> {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        // The runtime is taken down, and with it the task that waits here.
-        Err(error) if error.is_cancelled() => std::future::pending().await,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use futures_util::FutureExt;
-
-    use super::*;
-
-    #[test]
-    fn a_runtime_that_is_taken_down_does_not_make_its_tasks_panic() {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-        let gone = runtime.handle().clone();
-        runtime.shutdown_background();
-        let _there = gone.enter();
-        assert!(blocking(|| ()).now_or_never().is_none());
-    }
+/// Never ready: fetches what a turn works with.
+async fn working_set<H: PluginHandler>(task: &mut PluginTask<H>) -> Infallible {
+    poll_fn(move |_| {
+        touch(task.looks().into_iter());
+        Poll::Pending
+    })
+    .await
 }

@@ -9,12 +9,13 @@
 //! and the `Forward`s that came of it, before it was told `CheckpointBegin`. Otherwise an order's commands
 //! might be on their way between two shards, and in neither image.
 
-use super::command::Flag;
+use super::command::{Command, Flag};
 use super::io::{CommandRow, ImagePart, OrderRow, ServerRow};
 use super::server::Server;
 use super::shard::Shard;
 use super::texts::Copied;
 use crate::ids::Seq;
+use crate::touch::{AHEAD, touch};
 
 /// Ended commands that leave memory in one step.
 const FREE_SLICE: usize = 512;
@@ -53,6 +54,8 @@ struct Export {
     servers: Vec<u32>,
     /// Commands of the server whose turn it is, likewise.
     slots: Vec<u32>,
+    /// Those of them from this place on are fetched from memory.
+    fetched: usize,
     totals: Option<Vec<ServerRow>>,
     next_seq: Seq,
     /// No order from this seq on is copied: known once all commands are. It is above the order of each of them that this desk
@@ -106,8 +109,14 @@ impl Shard {
         let next_seq = self.desk.next_seq();
         self.checkpoint.came = 0;
         self.checkpoint.underway = true;
-        self.checkpoint.export =
-            Some(Export { servers, slots: Vec::new(), totals: Some(totals), next_seq, orders_end: None });
+        self.checkpoint.export = Some(Export {
+            servers,
+            slots: Vec::new(),
+            fetched: 0,
+            totals: Some(totals),
+            next_seq,
+            orders_end: None,
+        });
     }
 
     /// The next part of the checkpoint that [`crate::engine::Input::CheckpointBegin`] started: about `budget` rows.
@@ -152,8 +161,19 @@ impl Shard {
             let place = export.servers.pop()?;
             export.slots = std::mem::take(&mut self.servers[place].dirty);
             export.slots.reverse();
+            export.fetched = export.slots.len();
+        }
+        if export.slots.len() == export.fetched {
+            export.fetched -= export.fetched.min(AHEAD);
+            self.fetch_commands(&export.slots[export.fetched..]);
         }
         export.slots.pop()
+    }
+
+    /// Fetches commands that are about to be copied from memory.
+    fn fetch_commands(&self, slots: &[u32]) {
+        let commands = slots.iter().filter_map(|slot| self.commands.get(*slot));
+        touch(commands.map(Command::look));
     }
 
     /// Adds a command to a part of `budget` rows.

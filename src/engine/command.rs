@@ -241,6 +241,12 @@ impl Command {
         }
     }
 
+    /// A look at all of its memory, for [`touch`](crate::touch).
+    pub(super) fn look(&self) -> u64 {
+        let text = self.text.as_ref().map_or(0, |text| Arc::strong_count(text) as u64);
+        text ^ self.seq.0 ^ u64::from(self.flags)
+    }
+
     /// The delivery.
     ///
     /// # Panics

@@ -81,6 +81,11 @@ impl Keys {
         Some(Known { seq: span.seq(entry.stride), same_body })
     }
 
+    /// A look at where a key is, or will be, for [`touch`](crate::touch).
+    pub(super) fn look_at(&self, digest: KeyDigest) -> u64 {
+        self.spans.values().fold(0, |all, table| all ^ table.look_at(digest.key))
+    }
+
     pub(super) fn insert(&mut self, row: KeyRow) {
         let (span, stride) = Span::of(&row);
         let KeyDigest { key, body } = row.digest;
@@ -100,7 +105,9 @@ impl Keys {
     /// Forgets the days whose last instant is more than `kept` ago. Their memory is freed by [`Keys::free_some`].
     pub(super) fn forget(&mut self, now: UnixMs, kept: Millis) {
         while let Some(first) = self.spans.first_entry() {
-            if (first.key().day + 1) * DAY + kept.0 > now.0 {
+            // A row at rest may name any day.
+            let end = (first.key().day + 1).saturating_mul(DAY);
+            if end.saturating_add(kept.0) > now.0 {
                 return;
             }
             self.forgotten.push(first.remove());
@@ -220,6 +227,14 @@ mod tests {
         let same = |bit: u32| keys.find(digest(7, u64::MAX ^ (1_u64 << bit))).map(|known| known.same_body);
         assert!((0..28).all(|bit| same(bit) == Some(false)));
         assert!((28..64).all(|bit| same(bit) == Some(true)));
+    }
+
+    #[test]
+    fn the_last_day_there_is_never_ends() {
+        let mut keys = Keys::default();
+        keys.insert(row(1, 1, u64::MAX));
+        keys.forget(UnixMs(u64::MAX - 1), Millis(DAY));
+        assert_eq!(keys.len(), 1);
     }
 
     #[test]

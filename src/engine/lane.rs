@@ -114,6 +114,16 @@ impl Lane {
         self.at(position).filter(is_it)
     }
 
+    /// What is likely to be found next, one after the other.
+    pub(super) fn next_found(&self) -> impl Iterator<Item = u32> + '_ {
+        self.slots_from(self.found.get() + 1)
+    }
+
+    /// A look at its memory, for [`touch`](crate::touch).
+    pub(super) fn look(&self) -> u64 {
+        self.slots.back().map_or(0, |slot| u64::from(*slot)) ^ self.top ^ self.passed
+    }
+
     /// The next of the same ordered order that has not ended.
     pub(super) fn successor(&self, commands: &Slab<Command>, slot: u32) -> Option<u32> {
         if self.followers == 0 {

@@ -38,6 +38,11 @@ impl Leases {
         None
     }
 
+    /// A look at its memory, for [`touch`](crate::touch).
+    pub(super) fn look(&self) -> u64 {
+        self.queue.back().map_or(0, |(slot, _)| u64::from(*slot))
+    }
+
     /// Takes all entries, void ones included.
     pub(super) fn take(&mut self) -> VecDeque<(u32, UnixMs)> {
         std::mem::take(&mut self.queue)

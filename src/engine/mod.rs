@@ -3,6 +3,7 @@
 //! [`Shard::handle`] is the contract: an input and the time go in, outputs come out, changes gather in the open
 //! frame. Everything that promises waits in the outbox until its frame is durable.
 
+mod ahead;
 mod checkpoint;
 mod command;
 mod counters;
@@ -35,6 +36,7 @@ mod timers;
 mod wheel;
 
 pub use crate::ids::Seq;
+pub use ahead::Coming;
 pub use counters::Counters;
 pub use io::*;
 pub use lent_desk::LentDesk;

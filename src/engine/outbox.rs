@@ -137,6 +137,11 @@ impl Outbox {
         self.durable = self.durable.max(upto.min(self.sealed));
     }
 
+    /// The first so many that wait.
+    pub(super) fn first_held(&self, count: usize) -> impl Iterator<Item = &Held> {
+        self.held.iter().take(count).map(|(_, held)| held)
+    }
+
     /// The next that need not wait any longer.
     pub(super) fn take_released(&mut self) -> Option<Held> {
         let (frame, _) = self.held.front()?;

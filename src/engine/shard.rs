@@ -17,6 +17,7 @@ use super::timers::Timer;
 use super::wheel::Wheel;
 use crate::ids::{CommandId, FrameNo, NumberMap, Seq, ServerId, ShardNo, StoreId};
 use crate::time::UnixMs;
+use crate::touch::AHEAD;
 
 /// One shard of the broker: a state machine that is stepped by one thread.
 ///
@@ -196,7 +197,11 @@ impl Shard {
     /// Releases what waited for this frame.
     fn handle_durable(&mut self, frame: FrameNo) {
         self.outbox.on_durable(frame);
-        while let Some(held) = self.outbox.take_released() {
+        for released in 0.. {
+            if released % AHEAD == 0 {
+                self.fetch_accepted();
+            }
+            let Some(held) = self.outbox.take_released() else { return };
             match held {
                 Held::Output(output) => self.outbox.send_now(output),
                 Held::Accept(slot) => self.accept(slot),

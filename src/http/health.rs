@@ -15,13 +15,16 @@ pub(super) struct Health {
     /// Always `ok`: otherwise there is a problem, or no answer at all.
     status: &'static str,
     version: &'static str,
-    /// Of a broker with a mirror, when it is asked whether it accepts orders: `in_step`, or `stale` when there is only one
+    /// When it is asked whether it is ready: `accepted`, or `refused` until there is more disk space than the reserve.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    orders: Option<&'static str>,
+    /// Of a broker with a mirror, when it is asked whether it is ready: `in_step`, or `stale` when there is only one
     /// copy since the mirror failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     mirror: Option<&'static str>,
 }
 
-const OK: Health = Health { status: "ok", version: env!("CARGO_PKG_VERSION"), mirror: None };
+const OK: Health = Health { status: "ok", version: env!("CARGO_PKG_VERSION"), orders: None, mirror: None };
 
 /// Whether the process is alive
 #[utoipa::path(get, path = paths::HEALTHZ, tag = "operation", operation_id = "healthz",
@@ -30,15 +33,18 @@ pub(super) async fn healthz() -> Json<Health> {
     Json(OK)
 }
 
-/// Whether it accepts orders
+/// Whether it is ready
+///
+/// It is also with too little disk space: orders are refused then, and results, deliveries and all else go on.
 #[utoipa::path(get, path = paths::READYZ, tag = "operation", operation_id = "readyz",
-    responses((status = 200, description = "It does.", body = Health),
-              (status = 503, description = "It does not: it is stopping, or its storage failed.")))]
+    responses((status = 200, description = "It is.", body = Health),
+              (status = 503, description = "It is not: it is stopping, or its storage failed.")))]
 pub(super) async fn readyz(State(state): State<HttpState>) -> Result<Json<Health>, Problem> {
-    if state.broker().is_ready() {
-        let mirror = state.broker().mirror_in_step();
-        Ok(Json(Health { mirror: mirror.map(|in_step| if in_step { "in_step" } else { "stale" }), ..OK }))
-    } else {
-        Err(Problem::new(Code::ShuttingDown, "orders are not accepted").retry_after(5_000))
+    let broker = state.broker();
+    if !broker.is_ready() {
+        return Err(Problem::new(Code::ShuttingDown, "orders are not accepted").retry_after(5_000));
     }
+    let orders = Some(if broker.is_disk_low() { "refused" } else { "accepted" });
+    let mirror = broker.mirror_in_step().map(|in_step| if in_step { "in_step" } else { "stale" });
+    Ok(Json(Health { orders, mirror, ..OK }))
 }

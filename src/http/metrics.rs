@@ -154,11 +154,13 @@ impl Scrape {
         families.counter("fluxrelay_checkpoints", "Checkpoints written", stats.checkpoints)?;
         let help = "Bytes free under the data directory; below disk_reserve_mib publishes are refused";
         families.gauge("fluxrelay_disk_free_bytes", help, stats.disk_free)?;
+        let help = "1 while publishes are refused because too little of the disk is free, else 0";
+        families.gauge("fluxrelay_disk_low", help, u64::from(stats.disk_low))?;
         if let Some(in_step) = stats.mirror_in_step {
             let help = "1 while everything is written to the mirror too, else 0: there is one copy; absent without a mirror";
             families.gauge("fluxrelay_mirror_in_step", help, u64::from(in_step))?;
         }
-        let help = "1 while orders are accepted, else 0";
+        let help = "1 while it is ready, else 0: it is stopping, or its storage failed";
         families.gauge("fluxrelay_ready", help, u64::from(self.ready))
     }
 
@@ -258,6 +260,7 @@ mod tests {
             handshakes: 4,
             handshakes_resumed: 2,
             disk_free: 4_000_000_000,
+            disk_low: true,
             mirror_in_step: Some(false),
             ..Snapshot::default()
         };
@@ -281,6 +284,7 @@ mod tests {
             "fluxrelay_commands_ended_total{status=\"expired\"} 8",
             "fluxrelay_journal_commit_seconds_total 1.5",
             "fluxrelay_disk_free_bytes 4000000000",
+            "fluxrelay_disk_low 1",
             "fluxrelay_mirror_in_step 0",
             "fluxrelay_process_resident_memory_bytes 4096",
             "fluxrelay_uptime_seconds 2.5",
@@ -298,7 +302,7 @@ mod tests {
         }
         let families = text.lines().filter(|line| line.starts_with("# TYPE")).count();
         let helps = text.lines().filter(|line| line.starts_with("# HELP")).count();
-        assert_eq!((families, helps), (38, 38));
+        assert_eq!((families, helps), (39, 39));
         assert!(!text.contains("commands_waiting{status=\"completed\"}"));
     }
 

@@ -25,8 +25,9 @@ async fn below_the_reserve_publishes_are_refused_and_results_are_stored() {
         answer.refused(503, "storage_unavailable");
     }
     assert_eq!(admin.publish("first", &order(&server)).await.expect(200), accepted, "a replay takes no room");
-    admin.get("/readyz").await.expect(200);
+    assert_eq!(admin.get("/readyz").await.expect(200)["orders"], "refused");
     let metrics = admin.get("/metrics").await.text;
+    assert!(metrics.contains("fluxrelay_disk_low 1\n"), "{metrics}");
     assert!(metrics.contains("fluxrelay_limited_total{limit=\"disk_reserve_mib\"} 2\n"), "{metrics}");
     assert!(!metrics.contains("fluxrelay_disk_free_bytes 0\n"), "{metrics}");
     assert_eq!(plugin.poll(1).await[0]["id"], id.as_str());
@@ -35,5 +36,6 @@ async fn below_the_reserve_publishes_are_refused_and_results_are_stored() {
     let relay = relay.restart().await;
     let admin = relay.admin();
     admin.see(&id, "completed").await;
+    assert_eq!(admin.get("/readyz").await.expect(200)["orders"], "accepted");
     admin.publish("second", &order(&server)).await.expect(201);
 }

@@ -195,6 +195,15 @@ impl Table {
         }
     }
 
+    /// A look at the bucket of a key and at each of its blocks.
+    pub(super) fn look_at(&self, key: u64) -> u64 {
+        if self.len == 0 {
+            return 0;
+        }
+        let bucket = &self.buckets[index_of(key, self.buckets.len())];
+        bucket.blocks().fold(0, |all, (block, _)| all ^ u64::from(self.blocks.all[block].lower[0]))
+    }
+
     /// Has buckets for so many keys more, which come in any order.
     pub(super) fn prepare_for(&mut self, more: usize) {
         while self.buckets.len() < (self.len + more).div_ceil(BUCKET_KEYS) {

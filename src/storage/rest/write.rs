@@ -16,6 +16,7 @@ use crate::storage::record::{
 };
 use crate::storage::tables::{ENDED, ENDED_BY_SERVER, KEYS, LIVE, ORDERS, ORDERS_BY_CHECKPOINT, SERVERS};
 use crate::time::UnixMs;
+use crate::touch::{AHEAD, lines, touch};
 
 /// Orders named by one row of the index, so that no row is large and expiry goes in steps. The database gives a row pages whose
 /// number is a power of two: this fills 32 KiB.
@@ -129,7 +130,7 @@ impl<'a> Write<'a> {
     /// Replaces live commands and removes those that have ended.
     fn live(&self, part: &ImagePart) -> Result<(), StorageError> {
         let mut changes: Vec<Change<_>> = part.no_longer_live.iter().map(|id| (place(*id), None)).collect();
-        changes.extend(part.live.iter().map(|row| (place(row.id), Some(encode_command(row)))));
+        changes.extend(encoded(&part.live));
         changes.sort_unstable_by_key(|(place, _)| *place);
         LIVE.apply(self.file, &mut self.table(&LIVE)?, &changes).map(drop)
     }
@@ -137,8 +138,7 @@ impl<'a> Write<'a> {
     /// Inserts ended commands and notes those that were not there before: after a crash a checkpoint may bring
     /// some again, and they must not be listed twice.
     fn ended(&mut self, ended: &[CommandRow]) -> Result<(), StorageError> {
-        let changes: Vec<Change<_>> =
-            ended.iter().map(|row| (place(row.id), Some(encode_command(row)))).collect();
+        let changes: Vec<Change<_>> = encoded(ended).collect();
         let were_there = ENDED.apply(self.file, &mut self.table(&ENDED)?, &changes)?;
         for (row, _) in ended.iter().zip(were_there).filter(|(_, was_there)| !was_there) {
             let changed = self.servers.entry(row.id.server).or_default();
@@ -213,4 +213,15 @@ impl<'a> Write<'a> {
         }
         Ok(())
     }
+}
+
+/// The rows as they are written. What they point at lies anywhere in memory.
+fn encoded(rows: &[CommandRow]) -> impl Iterator<Item = Change<(u32, u64)>> {
+    rows.chunks(AHEAD).flat_map(|rows| {
+        touch(rows.iter().map(|row| {
+            let text = row.text.as_deref().map_or(0, |text| lines(text.as_bytes()));
+            text ^ row.history.first().map_or(0, |entry| entry.at.0)
+        }));
+        rows.iter().map(|row| (place(row.id), Some(encode_command(row))))
+    })
 }
