@@ -7,7 +7,7 @@
 //!                        client stands on protocol alone (and ids, time, limits); cli drives it
 //!                        load knows of no system that it measures; cli and benches/peers implement its trait for some
 //! config, credentials, telemetry, priority, pace, sync, tls, values, progress: leaves for the I/O layers; transport and client share the last three,
-//!                        and carrier, which stands on tls; touch: a leaf for all
+//!                        and carrier, which stands on tls; prefetch: a leaf for whoever works on many things
 //! ```
 //!
 //! | folder | kind | owns |
@@ -19,7 +19,7 @@
 //! | `broker/` | I/O | threads, routing, group commit, registry, the clock, shutdown; `Handle` is its only door |
 //! | `priority` | leaf | threads that give way to those that deliver |
 //! | `pace` | leaf | work in the background that rests between its pieces |
-//! | `touch` | leaf | memory that many steps will need, fetched at once before the first of them |
+//! | `prefetch` | leaf | memory that many steps will need, fetched at once before the first of them |
 //! | `sync` | leaf | locks and numbers whose every interleaving is tried by a test |
 //! | `carrier/` | I/O | messages of frames over a byte stream (WebSocket, QUIC), the same code at both ends |
 //! | `transport/` | I/O | connections: login, heartbeats, frames to `Handle` and back |
@@ -63,6 +63,7 @@ pub mod ids;
 pub mod limits;
 pub mod load;
 mod pace;
+mod prefetch;
 mod priority;
 mod progress;
 pub mod protocol;
@@ -71,6 +72,5 @@ mod sync;
 pub mod telemetry;
 pub mod time;
 pub mod tls;
-mod touch;
 pub mod transport;
 mod values;

@@ -177,7 +177,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("limits", &[]),
     ("protocol", &["ids", "time", "limits"]),
-    ("engine", &["ids", "time", "limits", "protocol", "touch"]),
+    ("engine", &["ids", "time", "limits", "protocol", "prefetch"]),
     ("credentials", &["ids", "time", "limits"]),
     ("config", &["ids", "time", "limits", "credentials", "engine"]),
     ("tls", &["time", "limits", "credentials"]),
@@ -185,8 +185,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("priority", &[]),
     ("pace", &[]),
     ("sync", &[]),
-    ("touch", &[]),
-    ("storage", &["ids", "time", "limits", "protocol", "engine", "credentials", "config", "pace", "touch"]),
+    ("prefetch", &[]),
+    (
+        "storage",
+        &["ids", "time", "limits", "protocol", "engine", "credentials", "config", "pace", "prefetch"],
+    ),
     (
         "broker",
         &[
@@ -201,10 +204,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "priority",
             "pace",
             "sync",
-            "touch",
+            "prefetch",
         ],
     ),
-    ("carrier", &["limits", "tls", "touch"]),
+    ("carrier", &["limits", "tls"]),
     (
         "transport",
         &[
@@ -237,7 +240,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sync",
         ],
     ),
-    ("client", &["ids", "time", "limits", "protocol", "carrier", "tls", "priority", "touch"]),
+    ("client", &["ids", "time", "limits", "protocol", "carrier", "tls", "priority", "prefetch"]),
     ("values", &["limits"]),
     ("progress", &[]),
     ("load", &["values", "progress"]),

@@ -1,5 +1,6 @@
 //! The way into a shard's thread: one channel, bounded by permits so that async senders can wait for room.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,6 +22,8 @@ const BYTES_PER_ROOM: usize = 1_024;
 const ROOM_EACH_MAX: u32 = 2_048;
 /// Room that the shard's thread keeps before it gives it back: a small part of all.
 const ROOM_OWED_MAX: usize = ROOM / 16;
+/// Room of messages that are taken together, but for the last of them: beside `ROOM`, the shard's thread has no more in hand.
+const ROOM_TOGETHER_MAX: u32 = 64;
 
 /// One message to a shard's thread.
 pub(super) enum Envelope {
@@ -113,12 +116,30 @@ impl Outlet {
             if wait.is_zero() { None } else { self.receiver.recv_timeout(wait).ok() }
         });
         posted.map(|(envelope, room)| {
-            self.owed += room as usize;
-            if self.owed >= ROOM_OWED_MAX {
-                self.give_back();
-            }
+            self.owe(room);
             envelope
         })
+    }
+
+    /// Takes `most` messages at most of those that wait, fewer where they are large.
+    pub(super) fn take_some(&mut self, most: usize, into: &mut VecDeque<Envelope>) {
+        let mut together = 0;
+        for _ in 0..most {
+            let Ok((envelope, room)) = self.receiver.try_recv() else { return self.give_back() };
+            self.owe(room);
+            into.push_back(envelope);
+            together += room;
+            if together >= ROOM_TOGETHER_MAX {
+                return;
+            }
+        }
+    }
+
+    fn owe(&mut self, room: u32) {
+        self.owed += room as usize;
+        if self.owed >= ROOM_OWED_MAX {
+            self.give_back();
+        }
     }
 
     /// Whether [`Inbox::commit`] was called since the last time.
@@ -148,4 +169,34 @@ pub(super) enum ToJournal {
     /// Answer with the latest commit, once the shards have been told of it. The one that makes the commit is not told: it acts
     /// on it before it takes its next message, which comes to the same for who sends it one after this answer.
     Barrier(Sender<CommitNo>),
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn many_small_messages_are_taken_together_and_few_large_ones() {
+        let (inbox, mut outlet) = inbox();
+        let send = |count: usize, bytes| {
+            for _ in 0..count {
+                inbox.send(Envelope::Commit, bytes).now_or_never().expect("there is room").unwrap();
+            }
+        };
+        let mut taken = VecDeque::new();
+        let mut take = |most| {
+            taken.clear();
+            outlet.take_some(most, &mut taken);
+            taken.len()
+        };
+        send(40, 0);
+        assert_eq!([take(16), take(0), take(16), take(16), take(16)], [16, 0, 16, 8, 0]);
+        assert_eq!(inbox.room.available_permits(), ROOM, "all room is given back once nothing waits");
+        send(3, 1 << 20);
+        send(2, 0);
+        assert_eq!([take(16), take(16), take(16), take(16)], [1, 1, 1, 2]);
+        assert_eq!(inbox.room.available_permits(), ROOM);
+    }
 }

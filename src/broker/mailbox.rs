@@ -66,7 +66,7 @@ struct Mail {
 }
 
 impl Mailbox {
-    /// A look at its memory, for [`touch`](crate::touch).
+    /// A look at its memory, for [`touch`](crate::prefetch::touch).
     pub(super) fn look(&self) -> u64 {
         u64::from(self.mail.is_locked())
     }

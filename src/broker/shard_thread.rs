@@ -21,9 +21,9 @@ use crate::engine::{
     Coming, Counters, Event, ImagePart, Input, Output, PluginOut, Refusal, Reply, ReplyTo, Shard,
 };
 use crate::ids::{ConnId, FrameNo, NumberMap, ShardNo};
+use crate::prefetch::{AHEAD, touch};
 use crate::storage::FrameEncoder;
 use crate::time::{Millis, UnixMs};
-use crate::touch::{AHEAD, touch};
 
 /// Messages handled before outputs are carried away and a frame is submitted.
 const BATCH_MAX: usize = 512;
@@ -50,7 +50,7 @@ pub(super) struct ShardThread<L> {
     encoder: FrameEncoder,
     outlet: Outlet,
     /// Messages that were taken together, of the turn that is under way.
-    ahead: VecDeque<Envelope>,
+    taken: VecDeque<Envelope>,
     lines: L,
     connections: NumberMap<ConnId, Arc<Mailbox>>,
     calls: NumberMap<u64, oneshot::Sender<Reply>>,
@@ -136,7 +136,7 @@ impl<L: Lines> ShardThread<L> {
             shard,
             encoder,
             outlet,
-            ahead: VecDeque::new(),
+            taken: VecDeque::new(),
             lines,
             connections: NumberMap::default(),
             calls: NumberMap::default(),
@@ -184,7 +184,7 @@ impl<L: Lines> ShardThread<L> {
             }
             self.take(now, envelope);
             handled += 1;
-            next = self.next_of(most - handled);
+            next = self.next_of(most.saturating_sub(handled));
         }
         if self.shard.has_work() || self.shard.next_due().is_some_and(|due| due <= now) {
             self.step(now, Input::Tick);
@@ -192,18 +192,19 @@ impl<L: Lines> ShardThread<L> {
         true
     }
 
-    /// The next message of at most so many, some of which are taken together: what they are about is fetched at once.
+    /// The next message of at most so many. Several are taken together: what they are about is fetched at once.
     fn next_of(&mut self, most: usize) -> Option<Envelope> {
-        if self.ahead.is_empty() {
-            let more = std::iter::from_fn(|| self.outlet.next(Duration::ZERO));
-            self.ahead.extend(more.take(most.min(AHEAD)));
-            self.shard.fetch(self.ahead.iter().filter_map(|envelope| match envelope {
-                Envelope::Plain(input) | Envelope::Call { input, .. } => Some(Coming::Input(input)),
-                Envelope::Publish { order, .. } => Some(Coming::Order(order)),
-                _ => None,
-            }));
+        if self.taken.is_empty() {
+            self.outlet.take_some(most.min(AHEAD), &mut self.taken);
+            if self.taken.len() > 1 {
+                self.shard.fetch(self.taken.iter().filter_map(|envelope| match envelope {
+                    Envelope::Plain(input) | Envelope::Call { input, .. } => Some(Coming::Input(input)),
+                    Envelope::Publish { order, .. } => Some(Coming::Order(order)),
+                    _ => None,
+                }));
+            }
         }
-        self.ahead.pop_front()
+        self.taken.pop_front()
     }
 
     /// The next message, if there is one.
@@ -315,9 +316,13 @@ impl<L: Lines> ShardThread<L> {
 
     fn carry_outputs(&mut self, now: UnixMs) {
         let mut outputs = std::mem::take(&mut self.outputs);
-        touch(outputs.iter().map(|output| self.look(output)));
         let followed = self.lines.is_followed();
-        for output in outputs.drain(..) {
+        let mut left = outputs.drain(..);
+        for carried in 0.. {
+            if carried % AHEAD == 0 && left.len() > 1 {
+                touch(left.as_slice().iter().take(AHEAD).map(|output| self.look(output)));
+            }
+            let Some(output) = left.next() else { break };
             match output {
                 Output::Plugin { conn, message } => self.tell_plugin(now, conn, message),
                 Output::Reply { to, reply } if to.port == CALLS => {
@@ -337,6 +342,7 @@ impl<L: Lines> ShardThread<L> {
                 }
             }
         }
+        drop(left);
         self.outputs = outputs;
         self.to_ring.drain(..).for_each(|mailbox| mailbox.ring());
         if !self.events.is_empty() {

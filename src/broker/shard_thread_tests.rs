@@ -15,7 +15,7 @@ use crate::time::{Millis, UnixMs};
 const SERVER: ServerId = ServerId(1);
 const STORE: StoreId = StoreId(1);
 const SHARD: ShardNo = ShardNo(0);
-const WINDOW: u32 = 256;
+const WINDOW: u32 = 8;
 
 /// A broker with a publisher and a plugin.
 struct World {
@@ -28,6 +28,10 @@ struct World {
 
 impl World {
     fn new() -> World {
+        World::with_window(WINDOW)
+    }
+
+    fn with_window(window: u32) -> World {
         let now = UnixMs(1_000_000);
         let settings = Settings { shards: 1, ..Settings::new("unused".into()) };
         let (journal, store) = (InMemoryBackend::new(), InMemoryBackend::new());
@@ -35,7 +39,7 @@ impl World {
             Stepped::open(journal, store, &settings, [(SERVER, STORE)], now).expect("an empty disk is sound");
         let mail = Arc::new(Mailbox::default());
         let publisher = broker.connect_publisher(STORE, Arc::default());
-        let hello = Hello { window: WINDOW, ..Hello::default() };
+        let hello = Hello { window, ..Hello::default() };
         let plugin = broker.connect_plugin(SERVER, hello, Arc::clone(&mail));
         let mut world = World { broker, now, publisher, plugin, mail };
         world.step();
@@ -238,7 +242,7 @@ fn an_answer_over_rest_is_waited_for() {
 #[test]
 fn a_turn_handles_so_many_messages_and_in_their_order_however_many_are_taken_together() {
     const TURNS: u64 = 8;
-    let mut world = World::new();
+    let mut world = World::with_window(256);
     for most in [1, 5, 20] {
         let before = world.broker.counters(SHARD).orders;
         let texts: Vec<String> = (0..TURNS * most).map(|n| n.to_string()).collect();

@@ -39,11 +39,6 @@ impl Ahead {
         read
     }
 
-    /// A look at its memory, for [`touch`](crate::touch).
-    pub(super) fn look(&self) -> u64 {
-        self.taken as u64
-    }
-
     fn read<S: AsyncRead + Unpin>(
         &mut self,
         stream: &mut S,

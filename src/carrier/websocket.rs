@@ -20,7 +20,6 @@ use super::masks::{self, MASK_BYTES};
 use super::wire::{Fault, Step, Wire};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_BYTES_MAX_BEFORE_LOGIN};
 use crate::tls::Readable;
-use crate::touch::touch;
 
 /// Bytes of pongs and close replies that may wait before reading stops.
 const REPLIES_BYTES_MAX: usize = 4 * 1024;
@@ -77,7 +76,6 @@ impl<S: AsyncRead + AsyncWrite + Readable + Unpin + Send> WebSocket<S> {
     }
 
     fn poll_step(&mut self, read: bool, cx: &mut Context<'_>) -> Poll<Result<Step, Fault>> {
-        touch(self.looks().into_iter());
         let had_output = !self.out.is_empty();
         let mut blocked = self.poll_write_out(cx)?.is_pending();
         if had_output && !blocked {
@@ -95,16 +93,6 @@ impl<S: AsyncRead + AsyncWrite + Readable + Unpin + Send> WebSocket<S> {
         }
         debug_assert!(blocked || self.out.is_empty());
         Poll::Pending
-    }
-
-    /// Looks at its own memory: whoever waits for a message has slept.
-    fn looks(&self) -> [u64; 4] {
-        [
-            self.out.len() as u64,
-            self.ahead.look(),
-            u64::from(self.context.can_read()),
-            u64::from(self.drained) ^ self.progress,
-        ]
     }
 
     fn poll_read_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Step, Fault>> {

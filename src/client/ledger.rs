@@ -221,7 +221,7 @@ impl Ledger {
         self.entries.len()
     }
 
-    /// A look at its memory, for [`touch`](crate::touch).
+    /// A look at its memory, for [`touch`](crate::prefetch::touch).
     pub(super) fn look(&self) -> u64 {
         self.entries.look()
     }

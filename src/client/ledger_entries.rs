@@ -41,7 +41,7 @@ impl Entries {
         self.ring.len()
     }
 
-    /// A look at both ends, for [`touch`](crate::touch).
+    /// A look at both ends, for [`touch`](crate::prefetch::touch).
     pub(super) fn look(&self) -> u64 {
         let seq = |end: Option<&(Seq, Entry)>| end.map_or(0, |(seq, _)| seq.0);
         seq(self.ring.front()) ^ seq(self.ring.back())

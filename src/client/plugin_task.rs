@@ -33,11 +33,11 @@ use super::socket::{Arrived, Socket, Target};
 use super::ticket::Ticket;
 use crate::ids::{Seq, ServerId, SessionEpoch};
 use crate::limits::{FRAME_BYTES_MAX, HELLO_IDS_MAX};
+use crate::prefetch::touch;
 use crate::protocol::{
     CAPABILITIES, Code, Credential, DeliveryRef, List, PlayerRef, PluginHello, Request, Response, VERSION,
     encode_results,
 };
-use crate::touch::touch;
 
 pub(super) struct PluginTask<H> {
     handler: H,
@@ -488,7 +488,7 @@ impl<H: PluginHandler> PluginTask<H> {
     }
 }
 
-/// Never ready: fetches what a turn works with.
+/// Never ready: fetches what a turn works with. It has the task for itself, since a handler need not be one that threads share.
 async fn working_set<H: PluginHandler>(task: &mut PluginTask<H>) -> Infallible {
     poll_fn(move |_| {
         touch(task.looks().into_iter());

@@ -15,7 +15,7 @@ use super::server::Server;
 use super::shard::Shard;
 use super::texts::Copied;
 use crate::ids::Seq;
-use crate::touch::{AHEAD, touch};
+use crate::prefetch::{AHEAD, touch};
 
 /// Ended commands that leave memory in one step.
 const FREE_SLICE: usize = 512;

@@ -241,7 +241,7 @@ impl Command {
         }
     }
 
-    /// A look at all of its memory, for [`touch`](crate::touch).
+    /// A look at both ends of it and at its text's count, for [`touch`](crate::prefetch::touch).
     pub(super) fn look(&self) -> u64 {
         let text = self.text.as_ref().map_or(0, |text| Arc::strong_count(text) as u64);
         text ^ self.seq.0 ^ u64::from(self.flags)

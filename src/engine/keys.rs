@@ -81,7 +81,7 @@ impl Keys {
         Some(Known { seq: span.seq(entry.stride), same_body })
     }
 
-    /// A look at where a key is, or will be, for [`touch`](crate::touch).
+    /// A look at where a key is, or will be, for [`touch`](crate::prefetch::touch).
     pub(super) fn look_at(&self, digest: KeyDigest) -> u64 {
         self.spans.values().fold(0, |all, table| all ^ table.look_at(digest.key))
     }
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_day_there_is_never_ends() {
+    fn the_last_day_that_there_is_does_not_end_at_the_first_instant() {
         let mut keys = Keys::default();
         keys.insert(row(1, 1, u64::MAX));
         keys.forget(UnixMs(u64::MAX - 1), Millis(DAY));

@@ -119,7 +119,7 @@ impl Lane {
         self.slots_from(self.found.get() + 1)
     }
 
-    /// A look at its memory, for [`touch`](crate::touch).
+    /// A look at its memory, for [`touch`](crate::prefetch::touch).
     pub(super) fn look(&self) -> u64 {
         self.slots.back().map_or(0, |slot| u64::from(*slot)) ^ self.top ^ self.passed
     }

@@ -38,7 +38,7 @@ impl Leases {
         None
     }
 
-    /// A look at its memory, for [`touch`](crate::touch).
+    /// A look at its memory, for [`touch`](crate::prefetch::touch).
     pub(super) fn look(&self) -> u64 {
         self.queue.back().map_or(0, |(slot, _)| u64::from(*slot))
     }

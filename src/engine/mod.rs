@@ -3,7 +3,6 @@
 //! [`Shard::handle`] is the contract: an input and the time go in, outputs come out, changes gather in the open
 //! frame. Everything that promises waits in the outbox until its frame is durable.
 
-mod ahead;
 mod checkpoint;
 mod command;
 mod counters;
@@ -21,6 +20,7 @@ mod outbox;
 mod players;
 mod polling;
 mod polls;
+mod prefetch;
 mod presence;
 mod restore;
 mod results;
@@ -36,10 +36,10 @@ mod timers;
 mod wheel;
 
 pub use crate::ids::Seq;
-pub use ahead::Coming;
 pub use counters::Counters;
 pub use io::*;
 pub use lent_desk::LentDesk;
+pub use prefetch::Coming;
 pub use settings::Settings;
 pub use shard::Shard;
 pub use wheel::{TimerId, Wheel};

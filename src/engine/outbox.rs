@@ -137,9 +137,9 @@ impl Outbox {
         self.durable = self.durable.max(upto.min(self.sealed));
     }
 
-    /// The first so many that wait.
-    pub(super) fn first_held(&self, count: usize) -> impl Iterator<Item = &Held> {
-        self.held.iter().take(count).map(|(_, held)| held)
+    /// What [`Outbox::take_released`] will give.
+    pub(super) fn released(&self) -> impl Iterator<Item = &Held> {
+        self.held.iter().take_while(|(frame, _)| *frame <= self.durable).map(|(_, held)| held)
     }
 
     /// The next that need not wait any longer.

@@ -16,8 +16,8 @@ use super::sweep::Sweep;
 use super::timers::Timer;
 use super::wheel::Wheel;
 use crate::ids::{CommandId, FrameNo, NumberMap, Seq, ServerId, ShardNo, StoreId};
+use crate::prefetch::AHEAD;
 use crate::time::UnixMs;
-use crate::touch::AHEAD;
 
 /// One shard of the broker: a state machine that is stepped by one thread.
 ///
@@ -199,7 +199,7 @@ impl Shard {
         self.outbox.on_durable(frame);
         for released in 0.. {
             if released % AHEAD == 0 {
-                self.fetch_accepted();
+                self.fetch_released();
             }
             let Some(held) = self.outbox.take_released() else { return };
             match held {

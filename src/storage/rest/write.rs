@@ -8,6 +8,7 @@ use super::Writer;
 use super::row::command_at_rest;
 use crate::engine::{CommandRow, ImagePart, KeyRow, OrderRow};
 use crate::ids::{FrameNo, Seq, ServerId, ShardNo};
+use crate::prefetch::{AHEAD, look_along, touch};
 use crate::storage::blocks::{Blocks, Change, Place, place};
 use crate::storage::error::{DbFile, StorageError};
 use crate::storage::pieces::Pieces;
@@ -16,7 +17,6 @@ use crate::storage::record::{
 };
 use crate::storage::tables::{ENDED, ENDED_BY_SERVER, KEYS, LIVE, ORDERS, ORDERS_BY_CHECKPOINT, SERVERS};
 use crate::time::UnixMs;
-use crate::touch::{AHEAD, lines, touch};
 
 /// Orders named by one row of the index, so that no row is large and expiry goes in steps. The database gives a row pages whose
 /// number is a power of two: this fills 32 KiB.
@@ -215,11 +215,11 @@ impl<'a> Write<'a> {
     }
 }
 
-/// The rows as they are written. What they point at lies anywhere in memory.
+/// The rows as they are written. Their texts and histories lie anywhere in memory.
 fn encoded(rows: &[CommandRow]) -> impl Iterator<Item = Change<(u32, u64)>> {
     rows.chunks(AHEAD).flat_map(|rows| {
         touch(rows.iter().map(|row| {
-            let text = row.text.as_deref().map_or(0, |text| lines(text.as_bytes()));
+            let text = row.text.as_deref().map_or(0, |text| look_along(text.as_bytes()));
             text ^ row.history.first().map_or(0, |entry| entry.at.0)
         }));
         rows.iter().map(|row| (place(row.id), Some(encode_command(row))))

@@ -2,9 +2,10 @@
 //!
 //! What lies anywhere in memory costs more to fetch than to work on. A processor fetches many lines at once as long as none has to
 //! be known before the next can be asked for, and does not look beyond a few hundred steps for more of them: work on one thing is as many.
-//! So before it begins with the first of many, whoever works on them reads a little of each.
+//! So before it begins with the first of many, whoever works on them reads a little of each. (There is an instruction for it, which
+//! no safe code may use.)
 
-/// How many things are fetched at once, as a rule: more would not come sooner, and what is fetched first must not be driven out.
+/// How many things are fetched at once, as a rule: more would not come sooner.
 pub(crate) const AHEAD: usize = 16;
 
 /// Reads all of these, each of which is a look at another part of memory.
@@ -12,7 +13,7 @@ pub(crate) fn touch(looks: impl Iterator<Item = u64>) {
     std::hint::black_box(looks.fold(0, |all, look| all ^ look));
 }
 
-/// A look at every 64th of these bytes: lines are as long.
-pub(crate) fn lines(bytes: &[u8]) -> u64 {
+/// A look at every 64th of these bytes: the processor's lines are as long.
+pub(crate) fn look_along(bytes: &[u8]) -> u64 {
     bytes.iter().step_by(64).fold(0, |all, byte| all ^ u64::from(*byte))
 }
