@@ -240,7 +240,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sync",
         ],
     ),
-    ("client", &["ids", "time", "limits", "protocol", "carrier", "tls", "priority", "prefetch"]),
+    ("client", &["ids", "time", "limits", "protocol", "carrier", "tls", "priority"]),
     ("values", &["limits"]),
     ("progress", &[]),
     ("load", &["values", "progress"]),

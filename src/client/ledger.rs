@@ -221,11 +221,6 @@ impl Ledger {
         self.entries.len()
     }
 
-    /// A look at its memory, for [`touch`](crate::prefetch::touch).
-    pub(super) fn look(&self) -> u64 {
-        self.entries.look()
-    }
-
     /// True when it knows none.
     pub fn is_empty(&self) -> bool {
         self.entries.len() == 0

@@ -41,12 +41,6 @@ impl Entries {
         self.ring.len()
     }
 
-    /// A look at both ends, for [`touch`](crate::prefetch::touch).
-    pub(super) fn look(&self) -> u64 {
-        let seq = |end: Option<&(Seq, Entry)>| end.map_or(0, |(seq, _)| seq.0);
-        seq(self.ring.front()) ^ seq(self.ring.back())
-    }
-
     /// Where it is, or where it would go.
     fn place_of(&self, seq: Seq) -> Result<usize, usize> {
         let (Some((first, _)), Some((last, _))) = (self.ring.front(), self.ring.back()) else {

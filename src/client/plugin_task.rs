@@ -10,10 +10,8 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -33,7 +31,6 @@ use super::socket::{Arrived, Socket, Target};
 use super::ticket::Ticket;
 use crate::ids::{Seq, ServerId, SessionEpoch};
 use crate::limits::{FRAME_BYTES_MAX, HELLO_IDS_MAX};
-use crate::prefetch::touch;
 use crate::protocol::{
     CAPABILITIES, Code, Credential, DeliveryRef, List, PlayerRef, PluginHello, Request, Response, VERSION,
     encode_results,
@@ -225,9 +222,8 @@ impl<H: PluginHandler> PluginTask<H> {
                 gathered.as_mut().reset(until);
             }
             tokio::select! {
-                // What there is most of first; before that, what a turn works with.
+                // What there is most of first.
                 biased;
-                never = working_set(&mut *self) => match never {},
                 arrived = socket.step() => {
                     self.session.silence.on_heard();
                     if let Arrived::Frames(frames) = arrived? {
@@ -242,22 +238,6 @@ impl<H: PluginHandler> PluginTask<H> {
             self.write_down().await.map_err(|error| End::Fatal(error.into()))?;
             self.check_stop()?;
         }
-    }
-
-    /// Looks at what a turn works with, for [`touch`]: the task has slept, and others had the processor's caches since.
-    fn looks(&self) -> [u64; 8] {
-        let session = &self.session;
-        let sent = |sent: Option<&Sent>| sent.map_or(0, |sent| sent.batch);
-        [
-            self.ledger.look(),
-            self.unsent.front().map_or(0, |seq| seq.0),
-            self.unsent.back().map_or(0, |seq| seq.0),
-            sent(session.unconfirmed.front()),
-            sent(session.unconfirmed.back()),
-            session.out.len() as u64,
-            u64::from(self.stopping.is_some()),
-            u64::from(self.shared.queue.is_locked()),
-        ]
     }
 
     /// Takes what the handle was told since.
@@ -486,13 +466,4 @@ impl<H: PluginHandler> PluginTask<H> {
         };
         result.map_err(|error| End::Fatal(error.into()))
     }
-}
-
-/// Never ready: fetches what a turn works with. It has the task for itself, since a handler need not be one that threads share.
-async fn working_set<H: PluginHandler>(task: &mut PluginTask<H>) -> Infallible {
-    poll_fn(move |_| {
-        touch(task.looks().into_iter());
-        Poll::Pending
-    })
-    .await
 }
